@@ -1,0 +1,88 @@
+"""sgq makes a trained graph neural network small and fast: apply a YAML recipe to it.
+
+    applied = sgq.apply(model, "sgquant/gat-lwq-cwq-taq", data)
+    sgq.save("gat.safetensors", applied.model, applied.plan)
+
+Names are imported when they are first used, so that `import sgq` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sgq.cost.memory import memory_of
+    from sgq.data import load as load_data
+    from sgq.graph.buckets import DegreeBuckets
+    from sgq.models import build as build_model
+    from sgq.pipeline.applying import Applied, apply, as_task, finetune, plan
+    from sgq.pipeline.checkpoint import load, save
+    from sgq.pipeline.evaluation import accuracy
+    from sgq.pipeline.wrapping import calibrate, wrap
+    from sgq.recipe import load_recipe
+    from sgq.recipe.plan import Plan
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Applied": "sgq.pipeline.applying",
+    "DegreeBuckets": "sgq.graph.buckets",
+    "Plan": "sgq.recipe.plan",
+    "accuracy": "sgq.pipeline.evaluation",
+    "apply": "sgq.pipeline.applying",
+    "as_task": "sgq.pipeline.applying",
+    "build_model": ("sgq.models", "build"),
+    "calibrate": "sgq.pipeline.wrapping",
+    "finetune": "sgq.pipeline.applying",
+    "load": "sgq.pipeline.checkpoint",
+    "load_data": ("sgq.data", "load"),
+    "load_recipe": "sgq.recipe",
+    "memory_of": "sgq.cost.memory",
+    "plan": "sgq.pipeline.applying",
+    "save": "sgq.pipeline.checkpoint",
+    "wrap": "sgq.pipeline.wrapping",
+}
+
+__all__ = [
+    "Applied",
+    "DegreeBuckets",
+    "Plan",
+    "accuracy",
+    "apply",
+    "as_task",
+    "build_model",
+    "calibrate",
+    "finetune",
+    "load",
+    "load_data",
+    "load_recipe",
+    "memory_of",
+    "plan",
+    "save",
+    "wrap",
+]
+
+
+def _check_quantizers() -> None:
+    """Fail clearly when another project's package `quantizers` shadows ours."""
+    import quantizers
+
+    if getattr(quantizers, "DISTRIBUTION", None) != "sgq":
+        raise ImportError(
+            f"sgq needs its own package `quantizers`, but another one is found first: {quantizers.__file__}. "
+            "Uninstall the other distribution, or install sgq into an environment without it"
+        )
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sgq' has no attribute {name!r}")
+    home = _HOMES[name]
+    module, attribute = home if isinstance(home, tuple) else (home, name)
+    _check_quantizers()
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

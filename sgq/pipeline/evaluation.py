@@ -1,0 +1,33 @@
+"""How accurate a model is: share of rows whose largest logit is the label's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from sgq.errors import ModelError
+from sgq.pipeline.tasks import Split, Task
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put the model in eval mode without gradients, and back afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+def accuracy(model: nn.Module, task: Task, split: Split) -> float:
+    """Return the accuracy, 0 to 1, on a split; raise ModelError when the outputs are not finite."""
+    with evaluating(model):
+        logits, labels = task.predictions(model, split)
+    if not bool(torch.isfinite(logits).all()):
+        raise ModelError(f"{type(model).__name__} gives outputs that are not finite on the {split} split")
+    return float((logits.argmax(dim=-1) == labels).double().mean())

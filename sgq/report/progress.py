@@ -1,0 +1,25 @@
+"""A progress bar for what takes longer than two seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+DELAY_S = 2.0
+
+
+def progress(
+    iterable: Iterable[Item], *, description: str, quiet: bool = False, total: int | None = None
+) -> Iterable[Item]:
+    """Yield the items and show how far they are, on stderr, once two seconds have passed.
+
+    Silent when `quiet`, and when stderr is not a terminal. `total` is needed only where the iterable
+    has no length.
+    """
+    # tqdm reads `disable=None` as: only when the file is not a terminal.
+    silent = True if quiet else None
+    return tqdm(iterable, desc=description, total=total, delay=DELAY_S, disable=silent, leave=False)

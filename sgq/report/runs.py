@@ -1,0 +1,61 @@
+"""Reports read back from the folders of runs, and several of them as one."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from sgq.errors import UsageError
+from sgq.report.rows import Report, ReportRow
+
+
+def read_report(run: str | Path) -> Report:
+    """Return the report of a run: its folder, or the report.json in it; else raise UsageError."""
+    path = Path(run)
+    file = path / "report.json" if path.is_dir() else path
+    if not file.is_file():
+        raise UsageError(f"expected a run with report.json in it (got {run})")
+    try:
+        return Report.from_json(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise UsageError(f"expected a report that sgq wrote (got {file}: {error})") from error
+
+
+def combined(reports: Sequence[tuple[str, Report]]) -> Report:
+    """Return one report over several named ones: equal rows once, and settings where all agree.
+
+    Rows of one name that differ are told apart by the name of their run. Sites are kept of a single run.
+    """
+    if len(reports) == 1:
+        return reports[0][1]
+    distinct: dict[ReportRow, str] = {}
+    for run, report in reports:
+        for row in report.rows:
+            distinct.setdefault(row, run)
+    counts = Counter(row.name for row in distinct)
+    rows = tuple(
+        row if counts[row.name] == 1 else replace(row, name=f"{row.name} ({run})")
+        for row, run in distinct.items()
+    )
+    shared = set.intersection(*(set(report.settings) for _, report in reports))
+    return Report(
+        title=f"{len(reports)} runs: {', '.join(run for run, _ in reports)}",
+        rows=rows,
+        settings=tuple(pair for pair in reports[0][1].settings if pair in shared),
+        notes=_notes(reports),
+    )
+
+
+def _notes(reports: Sequence[tuple[str, Report]]) -> tuple[str, ...]:
+    """Return every note once, behind the runs that have it unless all do."""
+    runs: dict[str, list[str]] = {}
+    for run, report in reports:
+        for note in dict.fromkeys(report.notes):
+            runs.setdefault(note, []).append(run)
+    return tuple(
+        note if len(having) == len(reports) else f"{', '.join(having)}: {note}"
+        for note, having in runs.items()
+    )

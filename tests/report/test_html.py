@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from sgq.errors import UsageError
+from sgq.report import Report
+from sgq.report.html import render_html, write_html
+
+VOID = {"meta", "use", "path", "br"}
+
+
+class Page(HTMLParser):
+    """Collects what the tests ask for, and whether every tag is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.attributes: list[tuple[str, str | None]] = []
+        self.cells: list[tuple[str, str, bool]] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag in ("th", "td"):
+            self.cells.append((tag, "", ("class", "number") in attrs))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+        if self.open and self.open[-1] in ("th", "td"):
+            tag, text, numeric = self.cells[-1]
+            self.cells[-1] = (tag, text + data, numeric)
+
+
+def test_the_page_is_well_formed_and_holds_one_picture(report: Report) -> None:
+    text = render_html(report)
+    page = Page(text)
+    assert page.open == []
+    assert text.count("<svg ") == 1
+
+
+def test_the_page_loads_nothing_from_elsewhere(report: Report) -> None:
+    page = Page(render_html(report))
+    assert not page.tags & {"script", "link", "img", "iframe", "object"}
+    references = [value for name, value in page.attributes if name in ("src", "href", "xlink:href")]
+    assert references
+    assert all(value is not None and value.startswith("#") for value in references)
+
+
+def test_text_from_outside_is_escaped(report: Report) -> None:
+    text = render_html(report)
+    assert "<script>alert" not in text
+    assert "<i>bold" not in text
+    assert ("td", "<script>alert(1)</script>", False) in Page(text).cells
+    assert ("td", "mixed <b>&</b>", False) in Page(text).cells
+
+
+def test_numbers_are_right_aligned_and_names_are_not(report: Report) -> None:
+    cells = Page(render_html(report)).cells
+    assert ("td", "81.5 ± 0.6", True) in cells
+    assert ("td", "4.00 KiB", True) in cells
+    assert ("td", "float", False) in cells
+
+
+def test_every_site_setting_and_note_is_on_the_page(report: Report) -> None:
+    page = Page(render_html(report))
+    for text in ("conv:input", "8/4 bucket", "recipe.yaml:7", "gcn", "attention is hidden in message"):
+        assert text in page.texts
+
+
+def test_a_page_is_written_whole_or_refused(report: Report, tmp_path: Path) -> None:
+    write_html(report, tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == render_html(report)
+    with pytest.raises(UsageError, match=r"report\.html"):
+        write_html(report, tmp_path / "report.html" / "report.html")
