@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sgq.data.features import count_nonzeros
-from sgq.data.registry import Task
+from sgq.data.registry import RowNorm, Task
 from sgq.errors import DataError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ class GraphDataset:
 
     `split` says in words how train, validation and test were chosen. `train`, `val` and `test` are int64
     indices into `graphs`, None for node tasks. `loader` is the user's own loader, kept as given.
-    `row_normalised` tells that feature rows were divided by their sums, `normalised_adjacency` that the
+    `row_norm` tells what feature rows were divided by, `normalised_adjacency` that the
     edges already carry GCN's symmetric normalisation.
     """
 
@@ -35,7 +35,7 @@ class GraphDataset:
     val: Tensor | None = None
     test: Tensor | None = None
     loader: Any = None
-    row_normalised: bool = False
+    row_norm: RowNorm | None = None
     normalised_adjacency: bool = False
 
     @property

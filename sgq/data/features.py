@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Literal
 
+from sgq.data.registry import RowNorm
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -14,13 +16,15 @@ SPARSE_BELOW_DENSITY = 0.05
 """Below this share of non-zero values, "auto" stores features as CSR: a product then costs its non-zeros."""
 
 
-def normalise_rows(x: Tensor) -> Tensor:
-    """Return dense features [nodes, features] with each row divided by its sum (sums below 1 by 1).
+def normalise_rows(x: Tensor, *, norm: RowNorm) -> Tensor:
+    """Return dense features [nodes, features] with each row divided by its sum, or by its Euclidean length.
 
-    The same numbers as `torch_geometric.transforms.NormalizeFeatures`.
+    With "sum" the same numbers as `torch_geometric.transforms.NormalizeFeatures`; a divisor below 1 is 1.
     """
     if x.numel() == 0:
         return x
+    if norm == "length":
+        return x / x.norm(dim=-1, keepdim=True).clamp_(min=1.0)
     x = x - x.min()
     return x.div_(x.sum(dim=-1, keepdim=True).clamp_(min=1.0))
 

@@ -11,7 +11,7 @@ from sgq.data.adjacency import Adjacency, with_adjacency
 from sgq.data.cache import raw_root, read_through_cache
 from sgq.data.dataset import GraphDataset
 from sgq.data.features import FeatureLayout, normalise_rows, store_features
-from sgq.data.registry import DatasetRecord, find_record
+from sgq.data.registry import DatasetRecord, RowNorm, find_record
 from sgq.data.splits import TRAIN_PER_CLASS, VAL_PER_CLASS, split_graphs, split_nodes_per_class
 from sgq.data.synthetic import synthetic_node_data
 from sgq.data.synthetic_graphs import synthetic_graph_list
@@ -51,17 +51,15 @@ def load(
         return graph_task(graphs, name=record.name, seed=seed)
     data = _prepare(dataset[0], record, adjacency=adjacency, features=features)
     split = _SPLITS[record.split](data, dataset, seed)
-    return node_task(data, name=record.name, split=split, row_normalised=record.row_normalised)
+    return node_task(data, name=record.name, split=split, row_norm=record.row_norm)
 
 
-def node_task(data: Data, *, name: str, split: str, row_normalised: bool = False) -> GraphDataset:
+def node_task(data: Data, *, name: str, split: str, row_norm: RowNorm | None = None) -> GraphDataset:
     """Return a node task on a graph that has its masks; labels are checked."""
     check_data(data, name=name)
     data.y = _labels(data.y, rows=data.x.size(0), name=name)
     classes = int(data.y.max()) + 1
-    return GraphDataset(
-        name, "node", data.x.size(1), classes, split, data=data, row_normalised=row_normalised
-    )
+    return GraphDataset(name, "node", data.x.size(1), classes, split, data=data, row_norm=row_norm)
 
 
 def graph_task(graphs: list[Data], *, name: str, seed: int) -> GraphDataset:
@@ -120,7 +118,9 @@ def _prepare(data: Data, record: DatasetRecord, *, adjacency: Adjacency, feature
         # Degree-Quant (arXiv 2008.05000) does the same on REDDIT-BINARY: the graph alone tells the class.
         data.x = torch.ones(data.num_nodes, 1)
     x = data.x.float()
-    data.x = store_features(normalise_rows(x) if record.row_normalised else x, layout=features)
+    data.x = store_features(
+        x if record.row_norm is None else normalise_rows(x, norm=record.row_norm), layout=features
+    )
     return with_adjacency(data, adjacency=adjacency)
 
 
@@ -184,9 +184,9 @@ def _ogb_reader(reader: Callable[..., Any]) -> Callable[..., Any]:
 
 def _embedded_nodes(seed: int, adjacency: Adjacency, features: FeatureLayout) -> GraphDataset:
     data = synthetic_node_data()
-    data.x = store_features(normalise_rows(data.x), layout=features)
+    data.x = store_features(normalise_rows(data.x, norm="sum"), layout=features)
     data = with_adjacency(data, adjacency=adjacency)
-    return node_task(data, name="synthetic", split=EMBEDDED_SPLIT, row_normalised=True)
+    return node_task(data, name="synthetic", split=EMBEDDED_SPLIT, row_norm="sum")
 
 
 def _embedded_graphs(seed: int, adjacency: Adjacency, features: FeatureLayout) -> GraphDataset:

@@ -313,7 +313,7 @@ def _rows(slot: _Slot, tensor: Tensor, workload: Workload) -> Rows:
 
 
 def _channel_shape(model: nn.Module, slot: _Slot, tensor: Tensor, rows: Rows) -> tuple[int, ...]:
-    """Return one value a column of node or edge rows, or an output of a weight: dim 0, PyG's raw ones last."""
+    """Return one value a column of node or edge rows, or an output of a weight: dim 0, or last if raw."""
     if rows in ("node", "edge", "graph"):
         return (1, *tensor.shape[1:])
     if rows == "parameter" and not isinstance(model.get_submodule(slot.module), MessagePassing):

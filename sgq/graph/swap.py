@@ -52,7 +52,7 @@ class SlotVisitor(Protocol):
         ...
 
     def on_lifted(self, arguments: Mapping[str, Any]) -> None:
-        """Note the arguments that `message` or `edge_update` is about to get, node tensors lifted to edges."""
+        """Note the arguments of `message` or `edge_update`, their node tensors lifted to edges."""
         ...
 
     def on_message(self, arguments: Mapping[str, Any], result: Any) -> None:
@@ -103,7 +103,7 @@ def swap(module: nn.Module, visitor: SlotVisitor, *, root: bool = False) -> None
         for name, parameter in module._parameters.items()
         if parameter is not None and parameter.dim() >= 2
     )
-    module.__class__ = swapped_class(type(module), parameters, root)
+    module.__class__ = swapped_class(type(module), parameters, root)  # type: ignore[arg-type]
     setattr(module, SLOTS, visitor)
 
 

@@ -64,7 +64,8 @@ def calibrate(model: nn.Module, plan: Plan, task: Task) -> None:
 def prequantized(model: nn.Module, plan: Plan, task: Task) -> Iterator[Task]:
     """Yield the task with its static input features quantized, and take their quantizer out meanwhile.
 
-    The features of a whole graph are the same in every step, so they are quantized once. Without static
+    The features of a whole graph are the same in every step, so they are quantized once, and always before
+    any dropout of the model. Without static
     features, where the plan leaves them alone, or where the model reads them in more places than the one
     that the plan quantizes, the task comes back as it is.
     """

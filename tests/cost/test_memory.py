@@ -114,13 +114,20 @@ def test_average_bits_of_int8_are_8_under_every_definition_and_7_without_a_sign(
 
 def test_sgquant_counts_a_gathered_message_by_its_edges() -> None:
     report = memory_of(gcn_plan(conv1_message=QuantizerSpec(2)))
-    # float: features 640, weights 264, hidden 40, output 20, message of layer 2: 40 x 2; at 2 bits 40 x 4.
-    floats, coded = 640 + 264 + 40 + 20 + 40 * 2, 40 * 4
+    # float: features 640, weights 264, hidden 40, message of layer 2: 40 x 2; at 2 bits 40 x 4. The output
+    # is in float and so no part of the sum.
+    floats, coded = 640 + 264 + 40 + 40 * 2, 40 * 4
     assert report.sgquant_bits == pytest.approx((32 * floats + 2 * coded) / (floats + coded))
     # MixQ: the mean over the seven stored tensors, each one once.
     assert report.mixq_bits == pytest.approx((6 * 32 + 2) / 7)
     # A2Q: only the hidden features, which are still in float.
     assert report.a2q_bits == 32.0
+
+
+def test_a_quantized_output_counts_in_sgquants_bits_and_a_float_one_does_not() -> None:
+    plan = gcn_plan(conv2_output=QuantizerSpec(2))
+    floats = 640 + 264 + 160 + 40 + 80
+    assert memory_of(plan).sgquant_bits == pytest.approx((32 * floats + 2 * 20) / (floats + 20))
 
 
 def test_a_gathered_input_counts_as_itself_and_its_copies() -> None:
@@ -130,7 +137,7 @@ def test_a_gathered_input_counts_as_itself_and_its_copies() -> None:
         replace(entry, site=gathered) if entry.site is HIDDEN_SITE else entry for entry in plan.entries
     )
     report = memory_of(replace(plan, entries=entries))
-    floats, coded = 640 + 264 + 160 + 80 + 20, (10 + 30) * 4
+    floats, coded = 640 + 264 + 160 + 80, (10 + 30) * 4
     assert report.sgquant_bits == pytest.approx((32 * floats + 4 * coded) / (floats + coded))
 
 
@@ -151,7 +158,7 @@ def test_buckets_pack_each_width_and_add_their_ids() -> None:
 def test_a_bucketed_message_is_spread_over_the_buckets_of_its_sources() -> None:
     report = memory_of(gcn_plan(conv1_message=QuantizerSpec((8, 2), granularity="bucket")))
     # Copies: 12 edges and 7 self-loops at 8 bits, 18 edges and 3 self-loops at 2 bits.
-    floats = 640 + 264 + 40 + 20 + 80
+    floats = 640 + 264 + 40 + 80
     bits = 32 * floats + 4 * (19 * 8 + 21 * 2)
     assert report.sgquant_bits == pytest.approx(bits / (floats + 4 * 40))
 

@@ -82,13 +82,20 @@ def test_a_batch_of_graphs_concatenates_their_buckets() -> None:
 
 def test_a_bound_bucket_ends_with_its_block_also_after_an_error() -> None:
     outer, inner = torch.zeros(2), torch.ones(3)
+    seen: list[Tensor | None] = []
     with bound_buckets(outer):
-        with pytest.raises(ValueError, match="inside"):  # noqa: PT012
-            with bound_buckets(inner):
-                assert current_buckets() is inner
-                raise ValueError("inside")
-        assert current_buckets() is outer
+        with pytest.raises(IndexError), bound_buckets(inner):
+            seen.extend([current_buckets(), inner[7]])
+        seen.append(current_buckets())
+    assert len(seen) == 1
+    assert seen[0] is outer
     assert current_buckets() is None
+
+
+def test_the_innermost_bound_bucket_counts() -> None:
+    outer, inner = torch.zeros(2), torch.ones(3)
+    with bound_buckets(outer), bound_buckets(inner):
+        assert current_buckets() is inner
 
 
 def test_passed_buckets_override_the_models_own() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import shutil
 
 import pytest
 import torch
@@ -94,6 +96,21 @@ def test_32_bits_everywhere_is_the_bit_exact_float_model(name: str) -> None:
     model = zoo_model(name)
     identity = quantized(model, data, spec=lambda site: QuantizerSpec(FLOAT_BITS))
     assert torch.equal(identity(data.x, data.edge_index), model(data.x, data.edge_index))
+
+
+@pytest.mark.skipif(
+    not os.environ.get("SGQ_TEST_INDUCTOR") or shutil.which("c++") is None,
+    reason="compiles C++ for a minute: set SGQ_TEST_INDUCTOR",
+)
+@pytest.mark.parametrize("name", ["gcn", "gat"])
+def test_inductor_gives_the_numbers_of_eager(name: str) -> None:
+    data = small_graph()
+    model = quantized(zoo_model(name), data, spec=bucketed, bucket=data.bucket)
+    with torch.no_grad():
+        eager = model(data.x, data.edge_index)
+        torch.compiler.reset()
+        compiled = torch.compile(model, fullgraph=True)(data.x, data.edge_index)
+    torch.testing.assert_close(compiled, eager, rtol=0, atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")

@@ -91,7 +91,7 @@ def test_a_message_on_the_edges_never_runs_on_a_fused_adjacency() -> None:
     from sgq.data.adjacency import with_adjacency
 
     sparse = with_adjacency(copy.copy(data), adjacency="csr")
-    with pytest.raises(PlanError, match="convs.0:message.*a sparse one fuses messages"):
+    with pytest.raises(PlanError, match=r"convs\.0:message.*a sparse one fuses messages"):
         calibrated(model, on_edges, NodeTask(sparse))
 
 

@@ -55,10 +55,10 @@ class QuantResult:
         from rich.table import Table
 
         table = Table(title=f"training step, measured on {self.data}")
-        for name in ("model", "adjacency", "step", "phase"):
+        for name in ("model", "edges", "step", "phase"):
             table.add_column(name)
-        for name in ("median ms", "quartiles ms", "x float", "aim"):
-            table.add_column(name, justify="right")
+        for name in ("ms", "quartiles", "x float", "aim"):
+            table.add_column(name, justify="right", no_wrap=True)
         for row in self.rows:
             aim = AIMS.get(_key(row)) if row.phase == "frozen" else None
             table.add_row(
@@ -67,7 +67,7 @@ class QuantResult:
                 row.step,
                 row.phase,
                 f"{row.median_s * 1e3:.1f}",
-                f"{row.first_quartile_s * 1e3:.1f} – {row.third_quartile_s * 1e3:.1f}",
+                f"{row.first_quartile_s * 1e3:.0f}–{row.third_quartile_s * 1e3:.0f}",
                 f"{row.ratio:.2f}",
                 "" if aim is None else f"<= {aim:.1f}",
             )

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MODELS = ("gcn", "gat", "agnn")
 GRANULARITIES = ("lwq", "cwq", "taq", "lwq-cwq", "lwq-cwq-taq")
 SEEDS = {"cora": 10, "citeseer": 10, "computers": 5, "cs": 5}
-FLOAT_EPOCHS = {"computers": 150, "cs": 100}
+FLOAT_EPOCHS = {"computers": 100, "cs": 80}
 """Epochs of float training where the model's own default is more than the graph needs."""
 FLOAT = "fp32"
 
