@@ -3,7 +3,9 @@
 VENV ?= .venv
 DATASET ?= synthetic
 WORKERS ?= 2
-PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
+# The first one that runs: a name on the PATH may be a launcher without a Python behind it.
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -34,7 +36,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 recipes: $(STAMP)  ## every shipped recipe is valid
-	find recipes -name '*.yaml' -print0 | sort -z | xargs -0 -n 1 $(BIN)/sgq check
+	find recipes -name '*.yaml' -print0 | sort -z | xargs -0 $(BIN)/sgq check
 
 check: lint types recipes test
 

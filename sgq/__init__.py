@@ -11,6 +11,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import quantizers
+
 if TYPE_CHECKING:
     from sgq.cost.memory import memory_of
     from sgq.data import load as load_data
@@ -66,8 +68,6 @@ __all__ = [
 
 def _check_quantizers() -> None:
     """Fail clearly when another project's package `quantizers` shadows ours."""
-    import quantizers
-
     if getattr(quantizers, "DISTRIBUTION", None) != "sgq":
         raise ImportError(
             f"sgq needs its own package `quantizers`, but another one is found first: {quantizers.__file__}. "
@@ -75,14 +75,16 @@ def _check_quantizers() -> None:
         )
 
 
+_check_quantizers()
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'sgq' has no attribute {name!r}")
     home = _HOMES[name]
     module, attribute = home if isinstance(home, tuple) else (home, name)
-    _check_quantizers()
     return getattr(importlib.import_module(module), attribute)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_HOMES]
+    return sorted({*globals(), *_HOMES})

@@ -33,7 +33,7 @@ LAYERS = {
 }
 """Room -> layer; `sgq` alone is the facade, which re-exports from the rooms below."""
 
-PURE_TORCH = {"sgq", "torch_geometric", "yaml", "pydantic", "optuna"}
+NOT_FOR_QUANTIZERS = {"sgq", "torch_geometric", "yaml", "pydantic", "optuna"}
 """What `quantizers` never imports."""
 
 HEAVY = ("torch_geometric", "optuna", "sklearn", "matplotlib", "tensorboard")
@@ -56,9 +56,14 @@ def room(module: str) -> str:
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:
-    """Every (line, module) that a file imports, at the top or later; `from` names that are modules count."""
+    """Every (line, module) that a file imports."""
     package = dotted(path) if path.name == "__init__.py" else dotted(path).rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+    return imports_of(path.read_text(encoding="utf-8"), package=package)
+
+
+def imports_of(text: str, *, package: str) -> Iterator[tuple[int, str]]:
+    """Every (line, module) that a text imports, at the top or later; `from` names that are modules count."""
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -68,6 +73,11 @@ def imported(path: Path) -> Iterator[tuple[int, str]]:
                 inner = ROOT.joinpath(*source.split("."), alias.name)
                 is_module = inner.is_dir() or inner.with_suffix(".py").is_file()
                 yield node.lineno, f"{source}.{alias.name}" if is_module else source
+
+
+def points_up(importer: str, module: str) -> bool:
+    """Whether a module of a room of ours lies above the one that imports it."""
+    return room(module) in LAYERS and LAYERS[room(module)] > LAYERS[room(importer)]
 
 
 def exported(package: Path) -> set[str]:
@@ -94,7 +104,7 @@ def test_imports_point_down_or_sideways() -> None:
         f"{path.relative_to(ROOT)}:{line} imports {module}"
         for path in modules()
         for line, module in imported(path)
-        if room(module) in LAYERS and LAYERS[room(module)] > LAYERS[room(dotted(path))]
+        if points_up(dotted(path), module)
     ]
     assert not faults, "\n".join(faults)
 
@@ -105,15 +115,38 @@ def test_the_quantizers_are_pure_torch() -> None:
         for path in modules()
         if dotted(path).split(".")[0] == "quantizers"
         for line, module in imported(path)
-        if module.split(".")[0] in PURE_TORCH
+        if module.split(".")[0] in NOT_FOR_QUANTIZERS
     ]
     assert not faults, "\n".join(faults)
 
 
-def test_the_rule_sees_an_import_that_points_up() -> None:
-    seen = {module for _, module in imported(ROOT / "sgq" / "errors.py")}
-    assert seen == {"__future__", "quantizers.errors"}
-    assert LAYERS[room("sgq.cli.main")] > LAYERS[room("sgq.graph.sites")]
+@pytest.mark.parametrize(
+    ("importer", "module", "up"),
+    [
+        ("sgq.graph.sites", "sgq.recipe.plan", True),
+        ("sgq.pipeline.tasks", "sgq", True),
+        ("quantizers.affine", "sgq.errors", False),
+        ("sgq.pipeline.tasks", "sgq.cost.memory", False),
+        ("sgq.cli.main", "sgq.graph.sites", False),
+        ("sgq.graph.sites", "torch", False),
+    ],
+)
+def test_the_rule_tells_up_from_down_and_sideways(importer: str, module: str, up: bool) -> None:
+    assert points_up(importer, module) == up
+
+
+def test_imports_are_found_at_the_top_within_functions_and_by_relative_names() -> None:
+    lines = (
+        "import sgq.graph.sites, torch",
+        "from sgq import graph, apply",
+        "def late():",
+        "    from sgq.cli.main import main",
+        "    from . import plan",
+        "    from ..graph import buckets",
+    )
+    seen = [module for _, module in imports_of("\n".join(lines), package="sgq.recipe")]
+    top = ["sgq.graph.sites", "torch", "sgq.graph", "sgq"]
+    assert seen == [*top, "sgq.cli.main", "sgq.recipe.plan", "sgq.graph.buckets"]
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.table:
         table = sgquant.markdown(options.results)
-        before, _, rest = README.read_text().partition(BEGIN)
-        after = rest.partition(END)[2]
-        README.write_text(f"{before}{BEGIN}\n\n{table}\n{END}{after}")
+        before, begin, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+        _, end, after = rest.partition(END)
+        if not begin or not end:
+            parser.error(f'expected "{BEGIN}" and "{END}" around the table in {README}')
+        README.write_text(f"{before}{BEGIN}\n\n{table}\n{END}{after}", encoding="utf-8")
         print(table)
         return
     os.environ.update({name: value for name, value in ALLOCATOR.items() if name not in os.environ})

@@ -55,7 +55,14 @@ def run(arguments: argparse.Namespace) -> int:
             f"expected --checkpoint with the trained {arguments.model}; make one with "
             f"sgq train --model {arguments.model} --data {arguments.data} -o {arguments.model}.safetensors"
         )
+    model_file = folder / "model.safetensors"
+    if arguments.checkpoint is not None and model_file.resolve() == Path(arguments.checkpoint).resolve():
+        raise UsageError(
+            f"expected an output folder that --checkpoint does not lie in (got {folder}, whose "
+            f"{model_file.name} would be overwritten)"
+        )
     subject = resolve_subject(arguments)
+    compared = BASELINES if arguments.compare else ()
 
     def tell(plan: Plan) -> None:
         _tell(plan, quiet=arguments.quiet)
@@ -70,17 +77,17 @@ def run(arguments: argparse.Namespace) -> int:
             quiet=arguments.quiet,
             on_plan=tell,
         )
-        for chosen in (recipe, *(map(load_recipe, BASELINES) if arguments.compare else ()))
+        for chosen in (recipe, *(load_recipe(name) for name in compared if name != recipe.recipe.name))
     )
     report = write_report(
         folder,
         applied,
         title=f"{applied.plan.recipe} on {subject.model_name}, {subject.data_name}",
-        comparisons=[other for other in comparisons if other.plan.recipe != applied.plan.recipe],
+        comparisons=comparisons,
         settings=_settings(subject, applied),
     )
     save(
-        folder / "model.safetensors",
+        model_file,
         applied.model,
         applied.plan,
         metadata=subject.metadata
@@ -128,6 +135,7 @@ def _settings(subject: Subject, applied: Applied) -> dict[str, str | int | float
         "model": subject.model_name,
         "data": subject.data_name,
         "split": subject.dataset.split,
+        "adjacency": "csr" if "adj_t" in subject.dataset.members[0] else "edge_index",
         "seed": subject.seed,
         "finetuning_epochs": applied.plan.finetuning.epochs,
         "chosen_epoch": applied.history.chosen_epoch,

@@ -59,7 +59,7 @@ def resolve_subject(arguments: argparse.Namespace) -> Subject:
     """
     import torch
 
-    from sgq.data import is_factory_path, resolve_data
+    from sgq.data import is_factory_path, one_spelling, resolve_data
     from sgq.models import GRAPH_TRAINING, default_options, model_names, resolve_model, training_defaults
     from sgq.pipeline.applying import as_task
     from sgq.pipeline.checkpoint import load_tensors, read
@@ -71,11 +71,13 @@ def resolve_subject(arguments: argparse.Namespace) -> Subject:
     if contents is not None:
         _check_header(arguments, contents, zoo=model_names())
     seed = 0 if arguments.seed is None else arguments.seed
-    same_data = stored.get("data") == arguments.data and stored.get("seed", "").isdigit()
-    split_seed = int(stored["seed"]) if same_data else seed
+    same_data = one_spelling(stored.get("data", "")) == one_spelling(arguments.data)
+    split_seed = int(stored["seed"]) if same_data and stored.get("seed", "").isdigit() else seed
     if not is_factory_path(arguments.model):
         default_options(arguments.model)  # an unknown model is told before data are loaded
-    dataset = _moved(resolve_data(arguments.data, seed=split_seed), device)
+    if arguments.adjacency != "edge_index" and is_factory_path(arguments.data):
+        raise UsageError(f"--adjacency is for data sets known by name; {arguments.data} brings its own edges")
+    dataset = _moved(resolve_data(arguments.data, seed=split_seed, adjacency=arguments.adjacency), device)
     options = None
     if not is_factory_path(arguments.model):
         options = _options(arguments, stored, default=default_options(arguments.model, task=dataset.task))
@@ -144,7 +146,7 @@ def _device(name: str) -> torch.device:
 
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # a meta tensor can be made, but has no values
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgq.cli.arguments import add_quiet, add_subject, add_verb, at_least
+from sgq.cli.arguments import add_quiet, add_subject, add_verb, integer_from
 from sgq.cli.output import print_json
 from sgq.errors import UsageError
 
@@ -22,7 +23,9 @@ def add(verbs: Verbs) -> None:
         verbs, "train", run=run, text="train a float model and keep its best epoch on validation"
     )
     add_subject(parser, checkpoint=False)
-    parser.add_argument("--epochs", type=at_least(0), metavar="N", help="default: as in the model's paper")
+    parser.add_argument(
+        "--epochs", type=integer_from(0), metavar="N", help="default: as in the model's paper"
+    )
     parser.add_argument("--lr", type=float, metavar="RATE", help="learning rate of Adam")
     parser.add_argument("--weight-decay", type=float, metavar="RATE", help="weight decay of Adam")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="checkpoint, FILE.safetensors")
@@ -47,9 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
     subject = resolve_subject(arguments)
     given = {key: getattr(arguments, key) for key in ("epochs", "lr", "weight_decay")}
     training = replace(subject.training, **{key: value for key, value in given.items() if value is not None})
-    if training.lr <= 0 or training.weight_decay < 0:
+    if not (0 < training.lr < math.inf and 0 <= training.weight_decay < math.inf):
         raise UsageError(
-            f"expected a positive --lr and a --weight-decay of at least 0 "
+            f"expected a finite, positive --lr and a finite --weight-decay of at least 0 "
             f"(got {training.lr:g} and {training.weight_decay:g})"
         )
     start = time.perf_counter()

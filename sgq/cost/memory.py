@@ -1,9 +1,11 @@
 """Memory of a plan, modelled: bytes by site and bucket with every overhead, and average bits.
 
 `packed_bytes` is what a packed model keeps while it runs: parameters, input features and every node- and
-edge-level tensor that is stored, once, at its bits. `file_bytes` is the payload of a checkpoint:
+edge-level tensor that is stored, once, at its bits. `file_bytes` is the payload of a packed checkpoint:
 parameters, scales, zero points and bucket ids. Both are modelled from the plan, never measured; the
-graph's own structure is in neither, nor in the fp32 baselines.
+graph's own structure is in neither, nor in the fp32 baselines. A tensor that is not stored (see
+`sgq.graph.sites.Site`) costs no codes when it is quantized, as it costs no floats in the baselines: only
+the scales and zero points that its quantizer keeps.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ SCALE_BYTES = 4
 class SiteMemory:
     """The bytes of one site: codes (or floats) by bucket, then scales, zero points and sparse indices.
 
-    `form` is "float" or "dense" (a value, or a code, everywhere), "sparse float" or "sparse" (at the
-    non-zeros only, with indices) or "pattern" (one-bit features: indices alone).
+    `bits` is the mean over the tensor's values. `form` is "float" or "dense" (a value, or a code,
+    everywhere), "sparse float" or "sparse" (at the non-zeros only, with indices), "pattern" (one-bit
+    features: indices alone) or "not stored" (a quantized intermediate: no codes).
     """
 
     site: Site
@@ -48,9 +51,11 @@ class SiteMemory:
 class MemoryReport:
     """What a plan needs, against the two fp32 baselines, and its average bits under three definitions.
 
-    `dense_fp32_bytes` counts every tensor dense at 4 bytes; `sparse_fp32_bytes` keeps the input features
-    as CSR (fp32 values, int32 indices). `sgquant_ratio` is 32 over SGQuant's average bits, the figure
-    that its paper calls memory saving (arXiv 2007.05100).
+    `sites` are the stored tensors and what else is quantized. `dense_fp32_bytes` counts every stored
+    tensor dense at 4 bytes; `sparse_fp32_bytes` keeps the input features as CSR (fp32 values, int32
+    indices). `sgquant_bits`, `a2q_bits` (None without hidden features) and `mixq_bits` (the mean over
+    `sites`, whatever their size) are average bits; `sgquant_ratio` is 32 over SGQuant's, the figure that
+    its paper calls memory saving (arXiv 2007.05100).
     """
 
     sites: tuple[SiteMemory, ...]
@@ -103,7 +108,10 @@ def memory_of(plan: Plan) -> MemoryReport:
 
 
 def site_memory(entry: PlanEntry, plan: Plan) -> SiteMemory:
-    """Return the bytes of one site of a plan, in the smallest form that holds its numbers exactly."""
+    """Return the bytes of one site of a plan, in the smallest form that holds its numbers exactly.
+
+    Features with widths by bucket are always dense: how many non-zeros a bucket has is not in a plan.
+    """
     site, spec = entry.site, entry.spec
     bits = mean_bits(entry, plan)
     if spec is None or _is_float(spec):
@@ -113,14 +121,20 @@ def site_memory(entry: PlanEntry, plan: Plan) -> SiteMemory:
             return SiteMemory(site, bits, (values,), 0, 0, sparse - values, "sparse float")
         return SiteMemory(site, bits, (dense,), 0, 0, 0, "float")
     scales = _scale_count(site, spec)
-    zero_points = 0 if spec.symmetric else scales * (1 if _stored_bits(max(_quantized(spec))) <= 8 else 2)
+    widest = max(width for width in spec.widths if width != FLOAT_BITS)
+    zero_points = 0 if spec.symmetric else scales * (1 if widest <= 8 else 2)
+    if not site.stored:
+        return SiteMemory(
+            site, bits, (0,) * len(spec.widths), SCALE_BYTES * scales, zero_points, 0, "not stored"
+        )
     dense_codes = tuple(
         packed_nbytes(rows * site.row_values, width)
         if width != FLOAT_BITS
         else FLOAT_BYTES * rows * site.row_values
         for rows, width in zip(_bucket_rows(site, spec, plan), spec.widths, strict=True)
     )
-    if site.nonzeros is not None and not spec.bucketed and not (spec.symmetric and spec.signed):
+    has_zero = spec.bits != 1 or not (spec.symmetric and spec.signed)
+    if site.nonzeros is not None and not spec.bucketed and has_zero:
         codes = 0 if spec.bits == 1 else packed_nbytes(site.nonzeros, spec.widths[0])
         index_bytes = _pattern_bytes(site)
         if codes + index_bytes < sum(dense_codes):
@@ -141,23 +155,16 @@ def _is_float(spec: QuantizerSpec | None) -> bool:
     return spec is None or spec.is_float
 
 
-def _quantized(spec: QuantizerSpec) -> tuple[int, ...]:
-    return tuple(width for width in spec.widths if width != FLOAT_BITS)
-
-
-def _stored_bits(width: int) -> int:
-    return width if width <= 8 or width == FLOAT_BITS else 16
-
-
 def _bucket_rows(site: Site, spec: QuantizerSpec, plan: Plan) -> tuple[int, ...]:
     return plan.workload.bucket_nodes if spec.bucketed else (site.shape[0],)
 
 
 def _scale_count(site: Site, spec: QuantizerSpec) -> int:
+    """Return how many scales are kept; those of a row go with the row, so an unstored one keeps none."""
     counts = {
         "tensor": 1,
         "channel": prod(site.channel_shape),
-        "node": site.shape[0],
+        "node": site.shape[0] if site.stored else 0,
         "bucket": len(spec.widths),
     }
     return counts[spec.granularity]
@@ -196,13 +203,14 @@ def _sgquant_bits(counted: list[PlanEntry], plan: Plan) -> float:
     """Average over every tensor instance, edge-expanded copies of gathered rows included.
 
     A gathered message counts as its copies on the edges, a layer input that is also gathered as itself
-    and its copies; stored tensors left in float count 32 bits, but for the model's outputs, which are no
-    part of its sum (SGQuant, arXiv 2007.05100, as its released code counts).
+    and its copies. Every quantized tensor counts, stored or not, outputs too; of those left in float the
+    stored ones count 32 bits, but for the model's outputs, which are no part of its sum (SGQuant, arXiv
+    2007.05100, as its released code counts).
     """
     bits = values = 0.0
     for entry in counted:
         site = entry.site
-        if entry.spec is None and site.name.component == "output":
+        if _is_float(entry.spec) and site.name.component == "output":
             continue
         widths = (FLOAT_BITS,) if entry.spec is None else entry.spec.widths
         rows = [0.0] * len(widths)

@@ -6,7 +6,7 @@ from sgq.data.adjacency import normalise_adjacency
 from sgq.data.dataset import GraphDataset
 from sgq.data.factory import import_factory, is_factory_path
 from sgq.data.loading import load
-from sgq.data.registry import dataset_names
+from sgq.data.registry import dataset_names, one_spelling
 from sgq.data.resolution import resolve_data
 from sgq.data.validation import check_data
 
@@ -18,5 +18,6 @@ __all__ = [
     "is_factory_path",
     "load",
     "normalise_adjacency",
+    "one_spelling",
     "resolve_data",
 ]

@@ -37,9 +37,10 @@ def normalise_adjacency(dataset: GraphDataset) -> GraphDataset:
     """Return the data set with self-loops and GCN's symmetric weights in its edges, computed once.
 
     For a transductive graph this saves the normalisation in every layer of every step. It adds a self-loop
-    to every node; `data.in_degree` keeps the degrees before. Batches sampled from the result carry the whole graph's
-    weights. Only models that take weights and add no self-loops fit: the zoo's GCN, which `resolve_model`
-    then builds with `normalise=False`. The weights are Kipf and Welling's (arXiv 1609.02907, eq. 2).
+    to every node; `data.in_degree` keeps the degrees before. Batches sampled from the result carry the
+    whole graph's weights. Only models that take weights and add no self-loops fit: the zoo's GCN, which
+    `resolve_model` then builds with `normalise=False`. The weights are Kipf and Welling's (arXiv
+    1609.02907, eq. 2).
     """
     if dataset.normalised_adjacency:
         return dataset

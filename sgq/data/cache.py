@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -39,8 +40,8 @@ def cache_root() -> Path:
 def read_through_cache(record: DatasetRecord, reader: Callable[..., Any], *, root: Path | None) -> Any:
     """Return the data set that `reader(root=…, **record.arguments)` makes, processed at most once.
 
-    Raw files come from `root` when it holds `record.folder`/raw, else from PyG's own download. Raise
-    DataError when the cache cannot be written, the files cannot be read or the download fails.
+    Files come from `root` when it holds `record.folder`/raw, else from PyG's own download. Raise DataError
+    when the cache cannot be written, the files cannot be read or the download fails.
     """
     cache = cache_root()
     final = cache / record.folder
@@ -57,38 +58,52 @@ def read_through_cache(record: DatasetRecord, reader: Callable[..., Any], *, roo
 def _build(
     record: DatasetRecord, reader: Callable[..., Any], *, root: Path | None, cache: Path, final: Path
 ) -> Any:
-    source = None if root is None else root / record.folder / "raw"
+    source = None if root is None else root / record.folder
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=".building-", dir=cache))
     except OSError as error:
         raise DataError(f"cannot write the cache folder {cache} ({error}); set {CACHE_VARIABLE}") from error
     try:
-        has_raw = source is not None and source.is_dir()
-        if source is not None and has_raw:
-            shutil.copytree(source, building / record.folder / "raw", copy_function=shutil.copyfile)
         try:
-            dataset = _open(reader, building / record.reader_root, record)
+            if source is not None and (source / "raw").is_dir():
+                _copy_files(source, building / record.folder)
+            _open(reader, building / record.reader_root, record)
         except Exception as error:  # network, file system and parser each raise their own kinds
-            raise DataError(_explain(record, source, has_raw=has_raw, error=error)) from error
+            raise DataError(_explain(record, source, error=error)) from error
         # Another process may have been faster; its folder holds the same data.
         with contextlib.suppress(OSError):
             (building / record.folder).rename(final)
-        return dataset
+        # Opened again where it lies now: ogb reads the files of its split only when asked for them.
+        return _open(reader, cache / record.reader_root, record)
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
 
+def _copy_files(source: Path, target: Path) -> None:
+    """Copy everything but `processed/`, which may be of other versions; ogb keeps its splits beside `raw/`.
+
+    Only contents are copied: the folders of a read-only root are often read-only, the copies must not be.
+    """
+    for folder, subfolders, files in os.walk(source, followlinks=True):
+        subfolders[:] = [name for name in subfolders if name != "processed"]
+        copy = target / Path(folder).relative_to(source)
+        copy.mkdir(parents=True)
+        for name in files:
+            shutil.copyfile(Path(folder, name), copy / name)
+
+
 def _open(reader: Callable[..., Any], root: Path, record: DatasetRecord) -> Any:
-    with contextlib.redirect_stderr(io.StringIO()):  # PyG reports its processing and downloading there
+    # PyG reports its processing and downloading on stderr; ogb does on stdout, which belongs to results.
+    with contextlib.redirect_stdout(sys.stderr), contextlib.redirect_stderr(io.StringIO()):
         return reader(root=str(root), **record.arguments)
 
 
-def _explain(record: DatasetRecord, source: Path | None, *, has_raw: bool, error: Exception) -> str:
+def _explain(record: DatasetRecord, source: Path | None, *, error: Exception) -> str:
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    if has_raw:
-        return f"cannot process the raw files of {record.name} in {source} ({reason})"
-    where = f"{source} is no folder" if source else f"{RAW_ROOT_VARIABLE} is not set"
+    if source is not None and (source / "raw").is_dir():
+        return f"cannot process the raw files of {record.name} in {source / 'raw'} ({reason})"
+    where = f"{source / 'raw'} is no folder" if source else f"{RAW_ROOT_VARIABLE} is not set"
     return (
         f"no raw files of {record.name}: {where}, and its download failed ({reason}). Put the files in "
         f"{record.folder}/raw under the folder that {RAW_ROOT_VARIABLE} names; they are processed in the "

@@ -20,8 +20,8 @@ class GraphDataset:
 
     `split` says in words how train, validation and test were chosen. `train`, `val` and `test` are int64
     indices into `graphs`, None for node tasks. `loader` is the user's own loader, kept as given.
-    `row_norm` tells what feature rows were divided by, `normalised_adjacency` that the
-    edges already carry GCN's symmetric normalisation.
+    `row_norm` tells what feature rows were divided by, `normalised_adjacency` that the edges already carry
+    GCN's symmetric normalisation.
     """
 
     name: str

@@ -33,6 +33,8 @@ def import_factory(spec: str) -> Any:
             f"cannot import {module_name} of {spec!r}: {error}. "
             "Run from the folder that holds it, or install it"
         ) from error
+    except Exception as error:  # a user's module may raise anything
+        raise UsageError(f"importing {module_name} failed: {type(error).__name__}: {error}") from error
     for part in attribute.split("."):
         if not hasattr(found, part):
             names = [name for name in vars(found) if not name.startswith("_")]

@@ -11,7 +11,7 @@ from sgq.data.adjacency import Adjacency, with_adjacency
 from sgq.data.cache import raw_root, read_through_cache
 from sgq.data.dataset import GraphDataset
 from sgq.data.features import FeatureLayout, normalise_rows, store_features
-from sgq.data.registry import DatasetRecord, RowNorm, find_record
+from sgq.data.registry import DatasetRecord, RowNorm, find_record, one_spelling
 from sgq.data.splits import TRAIN_PER_CLASS, VAL_PER_CLASS, split_graphs, split_nodes_per_class
 from sgq.data.synthetic import synthetic_node_data
 from sgq.data.synthetic_graphs import synthetic_graph_list
@@ -41,7 +41,7 @@ def load(
     """
     _check_option("adjacency", adjacency, get_args(Adjacency))
     _check_option("features", features, get_args(FeatureLayout))
-    embedded = _EMBEDDED.get(name.strip().lower().replace("_", "-"))
+    embedded = _EMBEDDED.get(one_spelling(name))
     if embedded is not None:
         return embedded(seed, adjacency, features)
     record = find_record(name)

@@ -14,6 +14,7 @@ SplitRule = Literal["public", "columns", "per_class", "stratified"]
 class for train/validation and the rest for test; `stratified`: 80/10/10 of the graphs, by class."""
 
 RowNorm = Literal["sum", "length"]
+"""What a feature row is divided by: its sum, or its Euclidean length."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class DatasetRecord:
     `reader` names a class in `torch_geometric.datasets` (or `ogb`); `arguments` are its keyword arguments.
     `folder` is the data set's folder under the raw root and under the cache, `reader_root` the part of it
     that the class takes as `root`. `row_norm` divides each feature row by its sum or by its length
-    (bag-of-words sets; a row of hundreds of words is too small to train on after the former); `constant_feature` gives every node one feature of value 1 where the data has none.
+    (bag-of-words sets; a row of hundreds of words is too small to train on after the former).
+    `constant_feature` gives every node one feature of value 1 where the data has none.
     """
 
     name: str
@@ -80,21 +82,22 @@ TU_NAMES = (
     *("FIRSTMM_DB", "FRANKENSTEIN", "Fingerprint", "IMDB-BINARY", "IMDB-MULTI", "KKI", "Letter-high"),
     *("Letter-low", "Letter-med", "MSRC_21", "MSRC_9", "MUTAG", "Mutagenicity", "NCI1", "NCI109", "OHSU"),
     *("PROTEINS", "PROTEINS_full", "PTC_FM", "PTC_FR", "PTC_MM", "PTC_MR", "Peking_1", "REDDIT-BINARY"),
-    *("REDDIT-MULTI-12K", "REDDIT-MULTI-5K", "SYNTHETIC", "Synthie", "deezer_ego_nets"),
+    *("REDDIT-MULTI-12K", "REDDIT-MULTI-5K", "Synthie", "deezer_ego_nets"),
     *("github_stargazers", "reddit_threads", "twitch_egos"),
 )
-"""The TU sets that are known without a prefix; any other one is named `tu/NAME`."""
+"""The TU sets that are known without a prefix; any other one is named `tu/NAME`, and so is SYNTHETIC."""
 
 SYNTHETIC_NAMES = ("synthetic", "synthetic-graphs")
 """The embedded sets, which need no file and no network."""
 
 
-def _spelling(name: str) -> str:
+def one_spelling(name: str) -> str:
+    """Return the spelling that all ways to write a data set's name share."""
     return name.strip().lower().replace("_", "-")
 
 
 RECORDS: Mapping[str, DatasetRecord] = {
-    _spelling(record.name): record
+    one_spelling(record.name): record
     for record in (
         *(_planetoid(name) for name in ("Cora", "CiteSeer", "PubMed")),
         *(_shchur(name, "Amazon") for name in ("Computers", "Photo")),
@@ -129,13 +132,13 @@ def dataset_names() -> tuple[str, ...]:
 
 def find_record(name: str) -> DatasetRecord:
     """Return the record of the data set called `name`, in any case; raise DataError where there is none."""
-    if name.lower().startswith(TU_PREFIX):
+    if name.lower().startswith(TU_PREFIX) and len(name) > len(TU_PREFIX):
         return tu_record(name[len(TU_PREFIX) :])
-    record = RECORDS.get(_spelling(name))
+    record = RECORDS.get(one_spelling(name))
     if record is None:
         known = dataset_names()
         raise DataError(
-            f'unknown data set "{name}".{nearest_name(_spelling(name), known)} Known: '
+            f'unknown data set "{name}".{nearest_name(one_spelling(name), known)} Known: '
             f"{', '.join(known)}, tu/NAME for any TU set, or package.module:factory for your own"
         )
     return record

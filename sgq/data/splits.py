@@ -50,11 +50,14 @@ def split_nodes_per_class(
 
 
 def split_graphs(labels: Tensor, *, seed: int, share: float = 0.1) -> tuple[Tensor, Tensor, Tensor]:
-    """Return int64 index tensors of train, validation and test: of each class `share` in the last two."""
+    """Return int64 index tensors of train, validation and test: of each class `share` in the last two.
+
+    A class of three or more has at least one graph in each part.
+    """
     import torch
 
     rank, size = _rank_in_class(labels.detach().cpu().numpy(), seed)
-    part = numpy.rint(size * share).astype(numpy.int64)
+    part = numpy.maximum(numpy.rint(size * share).astype(numpy.int64), size >= 3)
     parts = (rank >= 2 * part, rank < part, (rank >= part) & (rank < 2 * part))
     train, val, test = (torch.from_numpy(numpy.flatnonzero(mask)) for mask in parts)
     return train, val, test

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 def check_data(data: Data, *, name: str = "the data") -> Data:
     """Return `data` if a model can run on it; raise DataError for what cannot work.
 
-    Refused: no node features, no nodes, NaN or infinite features or edge weights, edges to nodes that
-    are not there. A graph without edges and isolated nodes are legal.
+    Refused: no node features, features of another layout than dense and CSR, no nodes, NaN or infinite
+    features or edge weights, edges to nodes that are not there. A graph without edges and isolated nodes
+    are legal.
     """
     import torch
 
@@ -23,9 +24,11 @@ def check_data(data: Data, *, name: str = "the data") -> Data:
     if not isinstance(x, torch.Tensor) or x.dim() != 2:
         got = "none" if x is None else getattr(x, "shape", type(x).__name__)
         raise DataError(f"expected node features x of shape [nodes, features] in {name} (got {got})")
+    if x.layout not in (torch.strided, torch.sparse_csr):
+        raise DataError(f"expected dense or sparse CSR node features x in {name} (got {x.layout})")
     if x.size(0) == 0:
         raise DataError(f"expected at least one node in {name} (got an empty graph)")
-    for key in ("x", "edge_attr", "edge_weight"):
+    for key in ("x", "edge_attr", "edge_weight", "adj_t"):
         _check_finite(data.get(key), key=key, name=name)
     _check_edges(data, nodes=x.size(0), name=name)
     return data

@@ -44,11 +44,13 @@ def current_buckets() -> Tensor | None:
 
 
 def check_edges(edges: Sequence[int]) -> tuple[int, ...]:
-    """Return bucket edges as a tuple; they must be positive and strictly increasing."""
+    """Return bucket edges as a tuple; they must be positive and strictly increasing, and 254 at most."""
     result = tuple(int(edge) for edge in edges)
     increasing = all(low < high for low, high in pairwise(result))
-    if not result or result[0] < 1 or not increasing or len(result) >= MAX_BUCKETS:
+    if not result or result[0] < 1 or not increasing:
         raise PlanError(f"expected degree bucket edges that are positive and increasing (got {list(edges)})")
+    if len(result) >= MAX_BUCKETS:
+        raise PlanError(f"expected at most {MAX_BUCKETS - 1} degree bucket edges (got {len(result)})")
     return result
 
 

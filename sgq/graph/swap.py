@@ -22,6 +22,7 @@ from torch_geometric.nn.conv import MessagePassing
 from quantizers import Quantizer
 from sgq.errors import PlanError
 from sgq.graph.buckets import bound_buckets, current_buckets
+from sgq.graph.sites import Component
 
 SLOTS = "site_quantizers"
 ROOT_BUCKETS = "degree_bucket"
@@ -36,6 +37,20 @@ AGGREGATE = "aggregate"
 ATTENTION = "attention"
 EDGE_MESSAGE = "edge_message"
 """Slots of what forward, propagate, edge_updater and message return."""
+
+_RESULTS: Mapping[str, tuple[Component, str]] = {
+    RESULT: ("output", ""),
+    AGGREGATE: ("aggregate", ""),
+    ATTENTION: ("attention", ""),
+    EDGE_MESSAGE: ("message", "edges"),
+}
+_ARGUMENTS: tuple[tuple[str, Component, tuple[str, ...]], ...] = (
+    (PARAMETER, "weight", ("weight",)),
+    (ARGUMENT, "input", ("x", "input", "0")),
+    (MESSAGE_ARGUMENT, "message", ("x",)),
+    (EDGE_UPDATE_ARGUMENT, "message", ()),
+)
+"""Prefix of a slot -> its component, and the argument that is the main one of its kind."""
 
 _state_dicts = threading.local()
 
@@ -93,7 +108,18 @@ class SiteQuantizers(nn.ModuleDict):
     def summary(self) -> str:
         """Return `weight=4 channel, message=8/4/4/2 bucket`, for the module's repr."""
         specs = ((slot, module.spec) for slot, module in self.items() if isinstance(module, Quantizer))
-        return ", ".join(f"{slot}={spec}" for slot, spec in specs)
+        return ", ".join(f"{'.'.join(filter(None, named(slot)))}={spec}" for slot, spec in specs)
+
+
+def named(slot: str) -> tuple[Component, str]:
+    """Return what recipes call a slot's tensor: its component, and its name beside the main one ("")."""
+    if slot in _RESULTS:
+        return _RESULTS[slot]
+    for prefix, component, main in _ARGUMENTS:
+        if slot.startswith(prefix):
+            argument = slot.removeprefix(prefix)
+            return component, "" if argument in main else argument
+    raise ValueError(f"expected a slot (got {slot!r})")
 
 
 def swap(module: nn.Module, visitor: SlotVisitor, *, root: bool = False) -> None:
@@ -132,7 +158,6 @@ def swapped_class(base: type[nn.Module], parameters: frozenset[str], root: bool)
         "__module__": base.__module__,
         "__qualname__": f"Quant{base.__name__}",
         "__repr__": _representation(base),
-        "_save_to_state_dict": _saving(base, parameters),
     }
     if parameters:
         members |= {name: _parameter(name) for name in parameters}
@@ -239,9 +264,10 @@ def _edge_updater(base: type[MessagePassing]) -> Callable[..., Any]:
             else:
                 kwargs[name] = _visit(self, f"{EDGE_UPDATE_ARGUMENT}{name}", value)
         result = base.edge_updater(self, edge_index, size=size, **kwargs)
-        if drops and self.training and isinstance(result, Tensor) and 0.0 < self.dropout < 1.0:
+        share = getattr(self, "dropout", 0.0) if drops and self.training else 0.0
+        if isinstance(result, Tensor) and isinstance(share, float) and 0.0 < share < 1.0:
             # Dropout has scaled what it kept; q(0) is 0, so undoing the scale quantizes before dropout.
-            kept = 1.0 - self.dropout
+            kept = 1.0 - share
             return _visit(self, ATTENTION, result * kept) / kept
         return _visit(self, ATTENTION, result)
 
@@ -249,8 +275,12 @@ def _edge_updater(base: type[MessagePassing]) -> Callable[..., Any]:
 
 
 def _drops_attention(base: type[MessagePassing]) -> bool:
-    """Whether a convolution drops attention coefficients where it makes them, as PyG's GAT layers do."""
-    return "self.dropout" in inspect.getsource(base.edge_update)
+    """Whether a convolution drops attention coefficients where it makes them, as PyG's GAT layers do.
+
+    Told by the names in the compiled code: a class that was typed in at a prompt has no source.
+    """
+    code = getattr(inspect.unwrap(base.edge_update), "__code__", None)
+    return code is not None and "dropout" in code.co_names
 
 
 def _message(base: type[MessagePassing]) -> Callable[..., Any]:
@@ -296,19 +326,6 @@ def _with_raw_parameters(method: Callable[..., None]) -> Callable[..., None]:
             _state_dicts.busy = False
 
     return run
-
-
-def _saving(base: type[nn.Module], parameters: frozenset[str]) -> Callable[..., None]:
-    """Keep a state dict in float: PyG's Linear reads its weight by name, so it would save it quantized."""
-
-    def save(self: nn.Module, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        base._save_to_state_dict(self, destination, prefix, keep_vars)
-        for name in parameters:
-            parameter = self._parameters[name]
-            if parameter is not None:
-                destination[prefix + name] = parameter if keep_vars else parameter.detach()
-
-    return save
 
 
 def _representation(base: type[nn.Module]) -> Callable[[nn.Module], str]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from quantizers import Quantizer, QuantizerSpec, create
 from sgq.errors import PlanError, nearest_name
 from sgq.graph.sites import Site
-from sgq.graph.swap import ROOT_BUCKETS, SLOTS, SiteQuantizers, is_swapped, swap
+from sgq.graph.swap import ROOT_BUCKETS, SiteQuantizers, is_swapped, slots_of, swap
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ def wrap_sites(
         by_module.setdefault(assignment.site.place.module, []).append(assignment)
     by_module.setdefault("", [])
     modules = dict(wrapped.named_modules())
+    reference = next(iter(wrapped.parameters()), torch.empty(0))
     for path, here in by_module.items():
         if path not in modules:
             raise PlanError(
@@ -47,18 +48,24 @@ def wrap_sites(
         quantizers = SiteQuantizers(
             {a.site.place.slot: create(a.spec, channel_shape=a.site.channel_shape) for a in here}
         )
-        reference = next(iter(wrapped.parameters()), torch.empty(0))
-        quantizers.to(device=reference.device, dtype=reference.dtype)
+        # In half precision a zero point of more than 8 bits would be rounded, and 0 would not stay 0.
+        quantizers.to(reference.device, torch.promote_types(reference.dtype, torch.float32))
         quantizers.train(modules[path].training)
         swap(modules[path], quantizers, root=path == "")
     if bucket is not None:
-        wrapped.register_buffer(ROOT_BUCKETS, bucket)
+        wrapped.register_buffer(ROOT_BUCKETS, bucket.to(reference.device))
     return wrapped
 
 
 def quantizer_at(model: nn.Module, site: Site) -> Quantizer:
-    """Return the quantizer of a site in a wrapped model."""
-    quantizer = model.get_submodule(f"{site.place.module}.{SLOTS}".lstrip("."))[site.place.slot]  # type: ignore[index]
+    """Return the quantizer of a site in a wrapped model; raise PlanError where it has none."""
+    try:
+        quantizer = slots_of(model.get_submodule(site.place.module))[site.place.slot]
+    except (AttributeError, KeyError):
+        raise PlanError(
+            f"expected a quantizer for {site.name} in {type(model).__name__} (got none): wrap the model with "
+            "the plan that it is used with"
+        ) from None
     assert isinstance(quantizer, Quantizer)
     return quantizer
 

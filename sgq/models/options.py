@@ -16,9 +16,9 @@ class ModelOptions:
 
     `hidden` is the width of hidden layers, for attention models that of one head; `heads` attention heads of
     hidden layers, `output_heads` of the last (averaged); `layers` convolutions (AGNN: propagations).
-    `dropout` acts on features and, in attention models, on attention coefficients. `readout` pools nodes to
-    one row a graph and adds a two-layer head. `normalise` False means that edges already carry GCN's weights
-    (`sgq.data.normalise_adjacency`).
+    `dropout` acts on features and, in GAT and GATv2, on attention coefficients. `readout` pools nodes to one
+    row a graph, before a two-layer head (AGNN: before its last layer). `normalise` False means that edges
+    already carry GCN's weights (`sgq.data.normalise_adjacency`).
     """
 
     hidden: int = 16

@@ -91,6 +91,7 @@ def resolve_model(
         return _call_factory(import_factory(spec), spec, dataset=dataset), spec
     name = spec.lower()
     record = _record(name)
+    _check_features(dataset, name)
     options = options or default_options(name, task=dataset.task)
     if dataset.normalised_adjacency:
         if not record.edge_weights:
@@ -111,6 +112,19 @@ def _record(name: str) -> ModelRecord:
     return record
 
 
+def _check_features(dataset: GraphDataset, name: str) -> None:
+    """Raise ModelError for features of another type than the zoo's weights."""
+    import torch
+
+    types = {member.x.dtype for member in dataset.members}
+    if types != {torch.float32}:
+        got = ", ".join(sorted(map(str, types)))
+        raise ModelError(
+            f"expected float32 node features in {dataset.name} for {name} (got {got}); "
+            "convert them with data.x.float()"
+        )
+
+
 def _call_factory(factory: Any, spec: str, *, dataset: GraphDataset) -> nn.Module:
     from torch import nn
 
@@ -119,10 +133,10 @@ def _call_factory(factory: Any, spec: str, *, dataset: GraphDataset) -> nn.Modul
     if not callable(factory):
         raise ModelError(f"expected {spec} to be callable (got {type(factory).__name__})")
     channels = {"in_channels": dataset.num_features, "out_channels": dataset.num_classes}
-    parameters = inspect.signature(factory).parameters.values()
-    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    names = {parameter.name for parameter in parameters}
     try:
+        parameters = inspect.signature(factory).parameters.values()
+        takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+        names = {parameter.name for parameter in parameters}
         model = factory(**{key: value for key, value in channels.items() if takes_all or key in names})
     except SgqError:
         raise

@@ -13,6 +13,8 @@ from torch import nn
 from quantizers import Phase
 from sgq.cost.memory import MemoryReport, memory_of
 from sgq.data import check_data, resolve_data
+from sgq.graph.sites import Site
+from sgq.graph.swap import slots_of
 from sgq.graph.wrap import quantizer_at
 from sgq.models import GENERAL_TRAINING, TrainingDefaults
 from sgq.pipeline.distillation import Teacher
@@ -50,6 +52,8 @@ class Applied:
     """A quantized model and all that is known of it.
 
     `model` simulates the plan in float and is ready for inference; `memory` is modelled from the plan.
+    `task` is the one that was given, fit for the float model too; on mini-batches a model with degree
+    buckets takes `task.with_buckets(plan.bucket_edges)`.
     """
 
     model: nn.Module
@@ -79,7 +83,8 @@ class Applied:
         return (
             f"Applied({self.plan.recipe}: test accuracy {self.accuracy.test:.1%} simulated "
             f"(float {self.float_accuracy.test:.1%}), {self.memory.packed_bytes:,} packed bytes modelled, "
-            f"{self.memory.ratio_dense:.1f}x less than dense fp32, {self.memory.ratio_sparse:.1f}x than sparse)"
+            f"{self.memory.ratio_dense:.1f}x less than dense fp32, "
+            f"{self.memory.ratio_sparse:.1f}x less than sparse)"
         )
 
 
@@ -123,18 +128,16 @@ def apply(
     if on_plan is not None:
         on_plan(made)
     float_accuracy = Accuracies(accuracy(model, task, "val"), accuracy(model, task, "test"))
-    teacher_task = task
-    if made.bucket_edges:
-        task = task.with_buckets(made.bucket_edges)
+    bucketed = task.with_buckets(made.bucket_edges) if made.bucket_edges else task
     wrapped = wrap(
-        model, made, bucket=task.data.bucket if isinstance(task, NodeTask) and made.buckets else None
+        model, made, bucket=bucketed.data.bucket if isinstance(bucketed, NodeTask) and made.buckets else None
     )
-    calibrate(wrapped, made, task)
-    teacher = Teacher(model, teacher_task) if made.finetuning.distill > 0 else None
-    with prequantized(wrapped, made, task) as static:
+    calibrate(wrapped, made, bucketed)
+    teacher = Teacher(model, task) if made.finetuning.distill > 0 else None
+    with prequantized(wrapped, made, bucketed) as static:
         history = finetune(wrapped, made, static, training=training, teacher=teacher, seed=seed, quiet=quiet)
     wrapped.eval()
-    found = Accuracies(accuracy(wrapped, task, "val"), accuracy(wrapped, task, "test"))
+    found = Accuracies(accuracy(wrapped, bucketed, "val"), accuracy(wrapped, bucketed, "test"))
     memory = memory_of(made)
     return Applied(
         wrapped,
@@ -204,8 +207,9 @@ def finetune(
     return history
 
 
-def _is_taken_out(model: nn.Module, site: Any) -> bool:
-    return site.place.slot not in model.get_submodule(site.place.module).site_quantizers
+def _is_taken_out(model: nn.Module, site: Site) -> bool:
+    """Whether the features' quantizer is out of the model for now (see `prequantized`)."""
+    return site.features and site.place.slot not in slots_of(model.get_submodule(site.place.module))
 
 
 def _unmet(plan: Plan, memory: MemoryReport, before: Accuracies, after: Accuracies) -> tuple[UnmetLimit, ...]:

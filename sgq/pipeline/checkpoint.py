@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sgq.errors import CheckpointError, PlanError, nearest_name
+from sgq.errors import CheckpointError, PlanError, SgqError, nearest_name
 from sgq.report.files import write_atomically
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from sgq.recipe.plan import Plan
 
-FORMAT = "sgq-simulated-1"
+FLOAT_FORMAT = "sgq-float-1"
+SIMULATED_FORMAT = "sgq-simulated-1"
+"""The header's `format`: a plain state dict, or one in float with quantizers and their plan."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ def save(
 ) -> Path:
     """Write a model's state dict, and its plan if it is quantized, to one safetensors file; atomically.
 
-    `metadata` adds texts to the header (`{"model": "gat"}`, say). Return the path.
+    The weights of a quantized model are written in float, beside the scales: the file simulates the plan
+    and is not packed. `metadata` adds texts to the header (`{"model": "gat"}`, say). Return the path.
     """
     from safetensors.torch import save as to_bytes
 
@@ -53,7 +56,7 @@ def save(
     tensors = {
         name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()
     }
-    header = {**(metadata or {}), "format": FORMAT}
+    header = {**(metadata or {}), "format": FLOAT_FORMAT if plan is None else SIMULATED_FORMAT}
     if plan is not None:
         header["plan"] = json.dumps(plan.to_json(), separators=(",", ":"))
     write_atomically(Path(path), to_bytes(tensors, metadata=header))
@@ -61,18 +64,27 @@ def save(
 
 
 def read(path: str | os.PathLike[str]) -> CheckpointContents:
-    """Read a checkpoint without a model: safetensors, or a `.pt` state dict (weights only)."""
+    """Read a checkpoint without a model: safetensors, or a `.pt` state dict (weights only).
+
+    Raises CheckpointError for a file that is missing, unreadable, or of a later format of sgq.
+    """
     file = Path(path)
     if not file.is_file():
         raise CheckpointError(f'there is no checkpoint "{file}"')
     tensors, metadata = _read_pt(file) if file.suffix in (".pt", ".pth") else _read_safetensors(file)
+    written = metadata.get("format", "")
+    if written.startswith("sgq-") and written not in (FLOAT_FORMAT, SIMULATED_FORMAT):
+        raise CheckpointError(
+            f'expected "{file}" in format {FLOAT_FORMAT} or {SIMULATED_FORMAT} (got {written}): '
+            "another version of sgq wrote it"
+        )
     plan = None
     if "plan" in metadata:
         from sgq.recipe.plan import Plan
 
         try:
             plan = Plan.from_json(json.loads(metadata["plan"]))
-        except (ValueError, KeyError, TypeError, PlanError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, SgqError) as error:
             raise CheckpointError(f'"{file}" has a plan that cannot be read: {error}') from error
     return CheckpointContents(tensors, plan, metadata)
 
@@ -136,8 +148,9 @@ def _read_pt(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     try:
         loaded: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
-        raise CheckpointError(f'"{file}" is not a readable state dict: {error}') from error
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError) as error:
+        reason = str(error) or type(error).__name__
+        raise CheckpointError(f'"{file}" is not a readable state dict: {reason}') from error
     if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise CheckpointError(f'"{file}" is not a state dict of tensors')
     return loaded, {}

@@ -8,26 +8,33 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from sgq.errors import ModelError
+from sgq.errors import DataError, ModelError
 from sgq.pipeline.tasks import Split, Task
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put the model in eval mode without gradients, and back afterwards."""
-    training = model.training
+    """Put the model in eval mode without gradients, and every module of it back afterwards."""
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        model.train(training)
+        model.train(modes[model])
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def accuracy(model: nn.Module, task: Task, split: Split) -> float:
-    """Return the accuracy, 0 to 1, on a split; raise ModelError when the outputs are not finite."""
+    """Return the accuracy, 0 to 1, on a split.
+
+    Raises DataError when nothing is in the split, and ModelError when the outputs are not finite.
+    """
     with evaluating(model):
         logits, labels = task.predictions(model, split)
+    if labels.numel() == 0:
+        raise DataError(f"expected labels in the {split} split of the data (got an empty split)")
     if not bool(torch.isfinite(logits).all()):
         raise ModelError(f"{type(model).__name__} gives outputs that are not finite on the {split} split")
     return float((logits.argmax(dim=-1) == labels).double().mean())

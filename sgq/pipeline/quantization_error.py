@@ -40,9 +40,11 @@ class SiteError:
 def site_errors(model: nn.Module, plan: Plan, task: Task) -> tuple[SiteError, ...]:
     """Return the error of every quantized site, in the plan's order, from one forward over the sample.
 
-    `model` is wrapped, calibrated and frozen; it runs eagerly in eval mode and is left as it was. A site
-    that the sample does not reach is left out.
+    `model` is wrapped, calibrated and frozen; it runs eagerly in eval mode and is left as it was. `task`
+    gets the plan's bucket ids here. A site that the sample does not reach is left out.
     """
+    if plan.bucket_edges:
+        task = task.with_buckets(plan.bucket_edges)
     tallies = {str(entry.site.name): _Tally() for entry in plan.quantized}
     with ExitStack() as stack:
         for entry in plan.quantized:

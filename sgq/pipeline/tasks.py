@@ -17,12 +17,15 @@ from torch import Tensor, nn
 
 from sgq.data import GraphDataset
 from sgq.errors import DataError, UsageError
-from sgq.graph.adjacency import adjacency_of, edge_count, out_degree
+from sgq.graph.adjacency import adjacency_of, edge_count, in_degree, out_degree
 from sgq.graph.buckets import DegreeBuckets, quantile_edges
 from sgq.graph.inputs import call
 from sgq.graph.sites import Workload
 
 Split = Literal["train", "val", "test"]
+
+DEFAULT_BATCH_SIZE = 128
+"""Graphs a batch, as Degree-Quant trains (arXiv 2008.05000)."""
 
 
 class Task(Protocol):
@@ -132,7 +135,7 @@ class GraphTask:
 
     graphs: list[Any]
     splits: dict[str, Tensor] = field(default_factory=dict)
-    batch_size: int = 128
+    batch_size: int = DEFAULT_BATCH_SIZE
     buckets: tuple[int, ...] = ()
 
     @property
@@ -178,19 +181,24 @@ class GraphTask:
         from torch_geometric.loader import DataLoader
 
         graphs = [self.graphs[int(index)] for index in self.splits[split]]
+        if not graphs:
+            raise DataError(f"expected graphs in the {split} split (got none of {len(self.graphs)})")
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         return DataLoader(graphs, self.batch_size, shuffle=seed is not None, generator=generator)
 
 
 def task_of(dataset: GraphDataset) -> Task:
-    """Return the task of a data set."""
+    """Return the task of a data set; of a loader of graphs, its graphs and batch size, split anew."""
     if dataset.task == "node":
         if dataset.data is None:
             raise DataError(f'data set "{dataset.name}" has no graph')
         return NodeTask(dataset.data, loader=dataset.loader)
     splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
+    batch_size = getattr(dataset.loader, "batch_size", None) or DEFAULT_BATCH_SIZE
     return GraphTask(
-        list(dataset.graphs), {name: index for name, index in splits.items() if index is not None}
+        list(dataset.graphs),
+        {name: index for name, index in splits.items() if index is not None},
+        batch_size=batch_size,
     )
 
 
@@ -212,8 +220,6 @@ def bucket_edges_of(
     task: Task, *, edges: tuple[int, ...] = (), quantiles: int | None = None
 ) -> tuple[int, ...]:
     """Return bucket edges: as given, or at the quantiles of the in-degrees of the task's graphs."""
-    from sgq.graph.adjacency import in_degree
-
     if quantiles is None:
         return edges
     graphs = task.graphs if isinstance(task, GraphTask) else [task.sample()]

@@ -93,7 +93,10 @@ def fit(
             losses.append(loss.detach())
         mean_loss = float(torch.stack(losses).mean())
         if mean_loss != mean_loss:
-            raise ModelError(f"the training loss of epoch {epoch} is not a number; try a lower learning rate")
+            raise ModelError(
+                f"the training loss of epoch {epoch} is not a number: either the train split is empty, or "
+                "the learning rate is too high"
+            )
         if epoch % settings.evaluate_every and epoch != settings.epochs:
             records.append(EpochRecord(epoch, mean_loss, None))
             continue

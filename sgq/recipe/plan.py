@@ -183,5 +183,5 @@ class Plan:
         lines = [f"Plan of {self.recipe}: {len(self.quantized)} of {len(self.entries)} sites quantized"]
         for entry in self.entries:
             spec = "float" if entry.spec is None else str(entry.spec)
-            lines.append(f"  {str(entry.site.name):<{width}}  {spec:<20}  {entry.origin}")
+            lines.append(f"  {entry.site.name!s:<{width}}  {spec:<20}  {entry.origin}")
         return "\n".join(lines)

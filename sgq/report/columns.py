@@ -85,7 +85,7 @@ SITES: tuple[Column[SiteRow], ...] = (
     Column("quantizer", lambda site: site.spec, numeric=False),
     Column("packed", lambda site: byte_text(site.packed_bytes), "modelled"),
     Column("clipped %", lambda site: clip_text(site.clip_share), "simulated", spare=2),
-    Column("chosen by", lambda site: site.origin, numeric=False, spare=1),
+    Column("chosen by", lambda site: site.origin or ABSENT, numeric=False, spare=1),
 )
 """The columns of a table of sites."""
 

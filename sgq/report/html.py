@@ -16,7 +16,7 @@ STYLE = """
   --band: #f6f8fa; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --paper: #0d1117; --faint: #9198a1;
   --line: #3d444d; --band: #151b23; } }
-body { margin: 0 auto; max-width: 66rem; padding: 2rem 1.25rem 4rem; color: var(--ink);
+body { margin: 0 auto; max-width: 76rem; padding: 2rem 1.25rem 4rem; color: var(--ink);
   background: var(--paper); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 1rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2.25rem 0 .5rem; }
@@ -25,7 +25,7 @@ svg { width: 100%; max-width: 900px; height: auto; display: block; }
 .scroll { overflow-x: auto; }
 .scroll td, .scroll th { white-space: nowrap; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .7rem; text-align: left; border-bottom: 1px solid var(--line); }
+th, td { padding: .35rem .5rem; text-align: left; border-bottom: 1px solid var(--line); }
 th { vertical-align: bottom; font-weight: 600; }
 thead th { border-bottom-width: 2px; }
 tbody tr:nth-child(even) { background: var(--band); }

@@ -32,6 +32,16 @@ def with_nan() -> Data:
     return data
 
 
+def with_integer_features() -> Data:
+    data = ring()
+    data.x = data.x.long()
+    return data
+
+
+def failing() -> Data:
+    raise KeyError("a defect of the user's own")
+
+
 def without_nodes() -> Data:
     data = Data(x=torch.empty(0, FEATURES), y=torch.empty(0, dtype=torch.long))
     data.edge_index = torch.empty(2, 0, dtype=torch.long)

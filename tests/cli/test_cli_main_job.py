@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from sgq.pipeline.applying import apply
 from sgq.pipeline.checkpoint import read
 
 GCN = ("--model", "gcn", "--data", "cli_subjects:ring")
@@ -64,6 +65,48 @@ def test_the_checkpoint_brings_the_sizes_of_its_model(sgq: Sgq, trained: Path, r
     assert shown["tensors"]["convs.0.lin.weight"] == [5, 6]
     planned = sgq("plan", "int8", *GCN, "--checkpoint", str(trained), "--json")
     assert json.loads(planned.out)["plan"]["entries"][1]["site"]["shape"] == [5, 6]
+
+
+def test_a_name_in_another_spelling_keeps_the_split_that_the_checkpoint_was_trained_on(
+    sgq: Sgq, recipe: Path
+) -> None:
+    gin = ("--model", "gin", "--data")
+    sizes = ("--layers", "1", "--hidden", "2", "--epochs", "0", "--seed", "3")
+    assert sgq("train", *gin, "synthetic-graphs", *sizes, "-o", "gin.safetensors").code == 0
+    words = ("--checkpoint", "gin.safetensors", "-o", "run", "--quiet")
+    assert sgq("apply", str(recipe), *gin, "Synthetic_Graphs", *words).code == 0
+    settings = dict(json.loads(Path("run/report.json").read_text())["settings"])
+    assert settings["split"] == "seed 3, stratified 80/10/10 % of the graphs"
+
+
+def test_a_csr_adjacency_gives_the_plan_of_an_edge_list_and_is_stated(sgq: Sgq, recipe: Path) -> None:
+    subject = ("--model", "gcn", "--hidden", "2")
+    plans = [
+        json.loads(sgq("plan", str(recipe), *subject, "--adjacency", form, "--json").out)["plan"]
+        for form in ("edge_index", "csr")
+    ]
+    assert plans[0] == plans[1]
+    assert sgq("train", *subject, "--adjacency", "csr", "--epochs", "1", "-o", "m.safetensors").code == 0
+    words = ("--model", "gcn", "--adjacency", "csr", "--checkpoint", "m.safetensors", "-o", "run")
+    outcome = sgq("apply", str(recipe), *words, "--quiet")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert dict(json.loads(Path("run/report.json").read_text())["settings"])["adjacency"] == "csr"
+
+
+def test_comparing_a_baseline_applies_it_once(
+    sgq: Sgq, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    applied = []
+
+    def counting(model: object, recipe: Any, *arguments: Any, **options: Any) -> Any:
+        applied.append(recipe.recipe.name)
+        return apply(model, recipe, *arguments, **options)
+
+    monkeypatch.setattr("sgq.pipeline.applying.apply", counting)
+    words = ("--checkpoint", str(trained), "-o", "run", "--compare", "--quiet", "--json")
+    outcome = sgq("apply", "int8", *GCN, *words)
+    assert applied == ["int8", "int4"]
+    assert [row["name"] for row in json.loads(outcome.out)["rows"]] == ["float", "int4", "int8"]
 
 
 def test_a_second_run_replaces_the_first(sgq: Sgq, run_folder: Path, trained: Path) -> None:

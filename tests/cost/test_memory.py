@@ -91,14 +91,14 @@ def test_int8_packs_a_byte_a_value_with_scales_and_zero_points() -> None:
     features = 20 + 44 + 40 + 4 + 1
     # Weights: codes and a scale of 4 bytes an output; symmetric, so no zero points.
     weights = (256 + 4 * 4) + (8 + 4 * 2)
-    # Node tensors: codes, scale 4, zero point 1. The aggregate is not stored by a fused run, but its
-    # quantizer was asked for: its codes are counted as any other's.
-    nodes = (40 + 5) + (40 + 5) + (40 + 5) + (20 + 5) + (20 + 5)
+    # Node tensors: codes, scale 4, zero point 1. The aggregate is not stored by a fused run, as in the
+    # fp32 baselines: its quantizer keeps a scale and a zero point, and no codes.
+    nodes = (40 + 5) + 5 + (40 + 5) + (20 + 5) + (20 + 5)
     assert features == 109
     assert weights == 288
-    assert nodes == 185
-    assert report.packed_bytes == 109 + 288 + 185 + 24 == 606
-    assert report.ratio_dense == 4120 / 606
+    assert nodes == 145
+    assert report.packed_bytes == 109 + 288 + 145 + 24 == 566
+    assert report.ratio_dense == 4120 / 566
     assert report.bucket_id_bytes == 0
     # A checkpoint: parameters, and of the six node tensors their scale and zero point.
     assert report.file_bytes == 288 + 6 * 5 + 24 == 342
@@ -206,6 +206,13 @@ def test_signed_symmetric_one_bit_features_are_dense_since_they_have_no_zero() -
     assert of(gcn_plan(conv1_input=binary), "conv1:input").form == "dense"
 
 
+def test_signed_symmetric_features_of_more_bits_have_a_zero_and_are_sparse() -> None:
+    memory = of(gcn_plan(conv1_input=QuantizerSpec(4, symmetric=True, signed=True)), "conv1:input")
+    assert memory.form == "sparse"
+    # 20 codes of 4 bits, 11 row pointers of 4 bytes and 20 columns of 2, a scale and no zero point.
+    assert memory.total_bytes == 10 + 44 + 40 + 4
+
+
 def test_a_scale_a_node_is_stored_with_the_nodes_but_not_in_a_checkpoint() -> None:
     plan = gcn_plan(conv2_input=QuantizerSpec(4, granularity="node"))
     memory = of(plan, "conv2:input")
@@ -216,3 +223,31 @@ def test_a_scale_a_node_is_stored_with_the_nodes_but_not_in_a_checkpoint() -> No
 
 def test_an_unstored_tensor_in_float_costs_nothing() -> None:
     assert "conv1:aggregate" not in {str(memory.site.name) for memory in memory_of(gcn_plan()).sites}
+
+
+@pytest.mark.parametrize(
+    ("spec", "kept"),
+    [
+        (QuantizerSpec(2), 4 + 1),
+        (QuantizerSpec(12), 4 + 2),
+        (QuantizerSpec((8, 2), granularity="bucket"), 2 * 4 + 2 * 1 + 2),  # and the bucket ids
+        (QuantizerSpec(4, granularity="channel", symmetric=True, signed=True), 4 * 4),
+        (QuantizerSpec(4, granularity="node"), 0),
+    ],
+    ids=str,
+)
+def test_quantizing_an_unstored_tensor_adds_what_its_quantizer_keeps_and_saves_nothing(
+    spec: QuantizerSpec, kept: int
+) -> None:
+    plan = gcn_plan(conv1_aggregate=spec)
+    assert memory_of(plan).packed_bytes == 1764 + kept
+    assert memory_of(plan).file_bytes == memory_of(gcn_plan()).file_bytes + kept
+    assert of(plan, "conv1:aggregate").form == "not stored"
+    # SGQuant and MixQ count the quantized tensor all the same.
+    assert memory_of(plan).sgquant_bits < 32
+    assert memory_of(plan).mixq_bits < 32
+
+
+def test_an_output_of_32_bits_is_as_little_part_of_sgquants_sum_as_one_without_a_spec() -> None:
+    plan = gcn_plan(conv1_message=QuantizerSpec(2), conv2_output=QuantizerSpec(32))
+    assert memory_of(plan).sgquant_bits == memory_of(gcn_plan(conv1_message=QuantizerSpec(2))).sgquant_bits

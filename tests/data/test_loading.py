@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from torch_geometric import datasets
+from torch_geometric.data import Data
 
-from sgq.data import load
+from sgq.data import dataset_names, load
 from sgq.data.cache import cache_root
 from sgq.data.registry import find_record
 from sgq.errors import DataError, UsageError
@@ -57,6 +59,12 @@ def test_an_unknown_name_offers_the_nearest_one() -> None:
 )
 def test_names_are_found_in_any_case(name: str) -> None:
     assert find_record(name).reader
+
+
+def test_every_known_name_is_listed_once() -> None:
+    assert len(set(dataset_names())) == len(dataset_names())
+    with pytest.raises(DataError, match=r"Known: .*\bsynthetic, synthetic-graphs, synthie\b"):
+        load("tu/")
 
 
 def test_unknown_options_are_refused() -> None:
@@ -152,6 +160,50 @@ def test_a_missing_ogb_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         load("ogbn-arxiv")
 
 
+class OgbLike:
+    """Reads its split when asked for it, from a file beside raw/, as ogb's data sets do; it also talks."""
+
+    def __init__(self, name: str, root: str) -> None:
+        print("Processing")
+        self.folder = Path(root, name.replace("-", "_"))
+        labels = (self.folder / "raw" / "labels.txt").read_text().split()
+        (self.folder / "processed").mkdir(exist_ok=True)
+        self.y = torch.tensor([[int(label)] for label in labels])
+
+    def __getitem__(self, index: int) -> Data:
+        edges = torch.tensor([[0, 1], [1, 2]])
+        return Data(x=torch.ones(len(self.y), 1), edge_index=edges, y=self.y)
+
+    def get_idx_split(self) -> dict[str, torch.Tensor]:
+        order = (self.folder / "split" / "order.txt").read_text().split()
+        return {part: torch.tensor([int(node)]) for part, node in zip(PARTS, order, strict=True)}
+
+
+PARTS = ("train", "valid", "test")
+
+
+def test_a_split_beside_the_raw_files_of_a_read_only_root_comes_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = ModuleType("ogb.nodeproppred")
+    module.PygNodePropPredDataset = OgbLike  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ogb", ModuleType("ogb"))
+    monkeypatch.setitem(sys.modules, "ogb.nodeproppred", module)
+    folder = tmp_path / "raw-root" / "ogb" / "ogbn_arxiv"
+    for name, text in (("raw/labels.txt", "0 1 0"), ("split/order.txt", "2 0 1"), ("processed/old.pt", "")):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text(text)
+    for path in (folder, folder / "raw", folder / "split"):
+        path.chmod(0o555)
+    for _ in ("made", "read from the cache"):
+        dataset = load("ogbn-arxiv", root=tmp_path / "raw-root")
+        assert dataset.train_mask.tolist() == [False, False, True]
+        assert dataset.split == "public 1/1/1"
+    assert not (cache_root() / "ogb" / "ogbn_arxiv" / "processed" / "old.pt").exists()
+    assert (cache_root() / "ogb" / "ogbn_arxiv").stat().st_mode & 0o200
+    assert capsys.readouterr().out == ""
+
+
 def test_the_cache_defaults_to_the_users_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SGQ_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
@@ -200,3 +252,16 @@ def test_actor_takes_the_split_column_of_the_seed() -> None:
     assert third.split == "public, column 3 of 10 (seed 3)"
     assert torch.equal(third.train_mask, thirteenth.train_mask)
     assert not torch.equal(third.train_mask, load("actor", seed=4).train_mask)
+
+
+@needs_real_data
+@pytest.mark.parametrize(
+    ("name", "graphs", "features", "classes"),
+    [("MUTAG", 188, 7, 2), ("ENZYMES", 600, 3, 6), ("PROTEINS", 1113, 3, 2)],
+)
+def test_tu_sets_have_their_published_counts(name: str, graphs: int, features: int, classes: int) -> None:
+    dataset = load(name)
+    assert (dataset.task, len(dataset.graphs)) == ("graph", graphs)
+    assert (dataset.num_features, dataset.num_classes) == (features, classes)
+    parts = torch.cat([dataset.train, dataset.val, dataset.test])
+    assert parts.sort().values.tolist() == list(range(graphs))

@@ -21,6 +21,12 @@ def ring(**fields: torch.Tensor) -> Data:
     return Data(**({"x": torch.ones(12, 3), "edge_index": RING, "y": torch.arange(12) % 2} | fields))
 
 
+def masks(dtype: torch.dtype = torch.bool, **given: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Every third node is for training, the one after it for validation, the third for test."""
+    names = ("train_mask", "val_mask", "test_mask")
+    return {name: (torch.arange(12) % 3 == place).to(dtype) for place, name in enumerate(names)} | given
+
+
 def graphs() -> list[Data]:
     return [ring(y=torch.tensor([label % 2])) for label in range(20)]
 
@@ -41,10 +47,9 @@ def test_data_without_masks_gets_a_seeded_split_and_stays_as_it_was() -> None:
 
 
 def test_data_with_masks_keeps_them() -> None:
-    masks = {key: torch.arange(12) % 3 == k for k, key in enumerate(("train_mask", "val_mask", "test_mask"))}
-    dataset = resolve_data(ring(**masks))
+    dataset = resolve_data(ring(**masks()))
     assert dataset.split == "given 4/4/4"
-    assert torch.equal(dataset.val_mask, masks["val_mask"])
+    assert torch.equal(dataset.val_mask, masks()["val_mask"])
 
 
 def test_a_list_is_a_graph_task_and_its_loader_is_kept() -> None:
@@ -62,6 +67,14 @@ def test_a_node_loader_is_a_node_task() -> None:
     loader = NodeLoader()
     dataset = resolve_data(loader)
     assert (dataset.task, dataset.loader) == ("node", loader)
+
+
+def test_a_sampler_over_sparse_features_is_told_to_load_them_dense() -> None:
+    class NodeLoader:
+        data = ring(x=torch.ones(12, 3).to_sparse_csr())
+
+    with pytest.raises(DataError, match='load it with features="dense"'):
+        resolve_data(NodeLoader())
 
 
 def test_a_factory_path_is_imported_from_the_working_directory(
@@ -95,6 +108,18 @@ def test_a_bad_import_path_gives_a_hint() -> None:
         resolve_data("json:lods")
 
 
+def test_a_module_or_a_factory_that_fails_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_module_that_fails.py").write_text("1 / 0")
+    (tmp_path / "own_factory_that_fails.py").write_text("def make():\n    1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match="importing own_module_that_fails failed: ZeroDivisionError"):
+        resolve_data("own_module_that_fails:make")
+    with pytest.raises(DataError, match="own_factory_that_fails:make failed: ZeroDivisionError"):
+        resolve_data("own_factory_that_fails:make")
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -103,6 +128,9 @@ def test_a_bad_import_path_gives_a_hint() -> None:
         (ring(y=torch.rand(12)), "integer class labels"),
         (ring(x=torch.full((12, 3), torch.nan)), "NaN"),
         (ring(train_mask=torch.ones(12, dtype=torch.bool)), "got train_mask"),
+        (ring(**masks(dtype=torch.long)), "train_mask of type bool"),
+        (ring(**masks(test_mask=torch.zeros(12, dtype=torch.bool))), "at least one node in test_mask"),
+        (ring(**masks(), y=torch.arange(12) - 1), r"labels of at least 0 in train_mask .*got -1"),
         ([*graphs(), ring(x=torch.ones(12, 4), y=torch.tensor([0]))], "one number of features"),
     ],
 )

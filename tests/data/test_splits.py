@@ -30,6 +30,11 @@ def test_small_classes_give_a_third_to_each_part_and_unlabelled_nodes_none() -> 
     assert not (train | val | test)[10:].any()
 
 
+def test_a_class_of_three_graphs_has_one_in_each_part() -> None:
+    parts = split_graphs(torch.tensor([0] * 3 + [1] * 2), seed=0)
+    assert [part[part < 3].numel() for part in parts] == [1, 1, 1]
+
+
 def test_graphs_are_split_eighty_ten_ten_in_every_class() -> None:
     labels = torch.tensor([0] * 60 + [1] * 40)
     train, val, test = split_graphs(labels, seed=1)

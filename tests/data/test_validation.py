@@ -40,6 +40,8 @@ def test_nan_and_infinite_features_are_refused_in_both_layouts(value: float) -> 
             "edge_weight",
         ),
         (Data(x=torch.ones(2, 2), adj_t=torch.eye(3).to_sparse_csr()), "adj_t of shape"),
+        (Data(x=torch.ones(2, 2), adj_t=torch.full((2, 2), torch.nan).to_sparse_csr()), "in adj_t"),
+        (Data(x=torch.ones(2, 2).to_sparse(), edge_index=PAIR), r"got torch\.sparse_coo"),
     ],
 )
 def test_what_cannot_run_is_refused_with_its_reason(data: Data, message: str) -> None:

@@ -92,6 +92,11 @@ def test_a_bound_bucket_ends_with_its_block_also_after_an_error() -> None:
     assert current_buckets() is None
 
 
+def test_more_edges_than_a_byte_of_bucket_ids_holds_are_refused_with_their_number() -> None:
+    with pytest.raises(PlanError, match=r"at most 254 degree bucket edges \(got 255\)"):
+        DegreeBuckets(range(1, 256))
+
+
 def test_the_innermost_bound_bucket_counts() -> None:
     outer, inner = torch.zeros(2), torch.ones(3)
     with bound_buckets(outer), bound_buckets(inner):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import GATv2Conv, GCNConv, TransformerConv
+from torch_geometric.nn import AGNNConv, GATConv, GATv2Conv, GCNConv, TransformerConv
 
 from quantizers import QuantizerSpec
 from sgq.errors import ModelError
@@ -84,6 +84,20 @@ def test_sparse_features_stay_features_when_the_model_makes_them_dense() -> None
         assert features[0].nonzeros == nonzeros
 
 
+def test_features_that_the_model_turns_into_another_sparse_layout_stay_features() -> None:
+    class Coordinates(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(CHANNELS, 3)
+
+        def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+            return self.linear(x.to_sparse_coo())
+
+    data = small_graph()
+    data.x = data.x.to_sparse_csr()
+    assert named(sites_on(Coordinates(), data))["linear:input"].features
+
+
 def test_stored_tensors_are_parameters_inputs_messages_attention_and_model_outputs() -> None:
     sites = named(sites_on(zoo_model("gat"), small_graph()))
     stored = {name for name, site in sites.items() if site.stored}
@@ -101,10 +115,52 @@ def test_rows_tell_parameters_nodes_and_edges_apart() -> None:
     assert sites["convs.0:attention"].shape == (data.edge_index.size(1) + NODES, 8)
 
 
-def test_attention_hidden_in_message_is_no_site_and_the_message_is_noted() -> None:
-    layer = TransformerConv(CHANNELS, 4)
+@pytest.mark.parametrize(
+    ("layer", "site"),
+    [(TransformerConv(CHANNELS, 4), ":message.value"), (AGNNConv(), ":input")],
+    ids=["TransformerConv", "AGNNConv"],
+)
+def test_attention_hidden_in_message_is_no_site_and_what_it_weighs_is_noted(
+    layer: nn.Module, site: str
+) -> None:
     sites = named(sites_on(layer, small_graph()))
     assert not any(name.endswith(":attention") for name in sites)
+    assert any("attention is computed inside message" in note for note in sites[site].notes)
+
+
+@pytest.mark.parametrize("layer", [GCNConv(CHANNELS, 4), GATConv(CHANNELS, 4)], ids=["GCNConv", "GATConv"])
+def test_a_factor_from_the_graph_or_from_edge_update_is_no_hidden_attention(layer: nn.Module) -> None:
+    assert all(site.notes == () for site in sites_on(layer, small_graph()).sites)
+
+
+def test_edge_weights_belong_to_the_graph_as_an_argument_as_in_csr() -> None:
+    class Weighted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = GCNConv(CHANNELS, 3)
+
+        def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+            return self.conv(x, edge_index, edge_weight)
+
+    data = small_graph()
+    data.edge_weight = torch.rand(data.edge_index.size(1), generator=torch.Generator().manual_seed(0))
+    assert list(named(sites_on(Weighted(), data))) == list(named(sites_on(Weighted(), csr_graph())))
+
+
+def test_an_edge_tensor_that_the_model_makes_or_with_columns_stays_a_site() -> None:
+    class Learned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate = nn.Linear(2, 1)
+            self.conv = GCNConv(CHANNELS, 3)
+
+        def forward(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor) -> Tensor:
+            return self.conv(x, edge_index, self.gate(edge_attr).squeeze(-1).sigmoid())
+
+    data = small_graph()
+    data.edge_attr = torch.rand(data.edge_index.size(1), 2, generator=torch.Generator().manual_seed(0))
+    sites = named(sites_on(Learned(), data))
+    assert sites["gate:input"].rows == sites["conv:input.edge_weight"].rows == "edge"
 
 
 def test_csr_has_the_sites_of_edge_index() -> None:
@@ -144,6 +200,16 @@ def test_a_model_that_does_not_run_is_a_model_error_with_the_reason() -> None:
     data.x = data.x[:, :5]
     with pytest.raises(ModelError, match=r"GCN does not run on this data: .*shapes cannot be multiplied"):
         sites_on(zoo_model("gcn"), data)
+
+
+def test_a_failed_assertion_of_the_model_is_a_model_error_too() -> None:
+    class Picky(nn.Module):
+        def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+            assert x.size(1) == 5
+            return x
+
+    with pytest.raises(ModelError, match="Picky does not run on this data: "):
+        sites_on(Picky(), small_graph())
 
 
 def test_a_layer_used_twice_is_one_site_per_slot() -> None:

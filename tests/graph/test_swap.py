@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import GATConv, GCNConv, SAGEConv
+from torch_geometric.nn import GATConv, GCNConv, MessagePassing, SAGEConv
 from torch_geometric.utils import to_torch_csr_tensor
 
 from quantizers import Phase, QuantizerSpec, fake_quantize
@@ -194,6 +194,45 @@ def test_attention_is_quantized_before_its_dropout() -> None:
     assert 0.3 < kept.float().mean() < 0.7
     # q(attention) dropped and scaled by 1/(1-p), not q of what dropout has scaled.
     torch.testing.assert_close(made["training"][kept], made["eval"][kept] / 0.5)
+
+
+class GatedConv(MessagePassing):
+    """Sigmoid attention that a Dropout module drops where it is made."""
+
+    def __init__(self) -> None:
+        super().__init__(aggr="add")
+        self.lin = nn.Linear(CHANNELS, 3)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        x = self.lin(x)
+        return self.propagate(edge_index, x=x, gate=self.edge_updater(edge_index, x=x))
+
+    def edge_update(self, x_i: Tensor, x_j: Tensor) -> Tensor:
+        return self.dropout((x_i * x_j).sum(-1, keepdim=True).sigmoid())
+
+    def message(self, x_j: Tensor, gate: Tensor) -> Tensor:
+        return gate * x_j
+
+
+def test_a_layer_whose_dropout_is_a_module_trains() -> None:
+    data = small_graph()
+    wrapped = quantized(GatedConv(), data).train()
+    wrapped(data.x, data.edge_index).sum().backward()
+    assert float(dict(wrapped.named_parameters())["lin.weight"].grad.abs().sum()) > 0
+
+
+def test_a_class_typed_in_at_a_prompt_has_no_source_and_is_wrapped_all_the_same() -> None:
+    source = """
+class Typed(GatedConv):
+    def edge_update(self, x_i, x_j):
+        return (x_i * x_j).sum(-1, keepdim=True).sigmoid()
+"""
+    names = {"GatedConv": GatedConv, "__name__": __name__}
+    exec(source, names)
+    data = small_graph()
+    components = [site.name.component for site in sites_on(names["Typed"](), data).sites]
+    assert "attention" in components
 
 
 def test_observing_attention_in_training_keeps_its_range_within_one() -> None:

@@ -10,9 +10,13 @@ from torch import nn
 
 from quantizers import FLOAT_BITS, FakeQuantize, QuantizerSpec
 from sgq.errors import PlanError
+from sgq.graph.probe import find_sites
+from sgq.graph.sites import Workload
 from sgq.graph.swap import is_swapped
 from sgq.graph.wrap import Assignment, quantizer_at, quantizers_of, wrap_sites
 from tests.graph.small_graph import (
+    CHANNELS,
+    TENSOR,
     bucketed,
     freeze,
     quantized,
@@ -155,8 +159,32 @@ def test_the_quantizer_of_a_site_is_found_by_the_site() -> None:
 
 def test_the_repr_of_a_wrapped_layer_shows_its_specs() -> None:
     model = quantized(zoo_model("gcn"), small_graph())
-    assert "message_x=8 tensor" in repr(model.convs[0])
-    assert "parameter_weight=4 channel symmetric" in repr(model.convs[0].lin)
+    assert "message=8 tensor" in repr(model.convs[0])
+    assert ", weight=4 channel symmetric" in repr(model.convs[0].lin)
+
+
+def test_zero_stays_zero_in_a_bfloat16_model_at_more_bits_than_its_mantissa_has() -> None:
+    data = small_graph()
+    data.x = (data.x - 0.4).bfloat16() * (data.x != 0)
+    model = nn.Sequential(nn.Linear(CHANNELS, 3, bias=False)).to(torch.bfloat16)
+    table = find_sites(model, lambda probed: probed(data.x), Workload(40, 0))
+    features = next(site for site in table.sites if site.features)
+    wrapped = wrap_sites(model, [Assignment(features, QuantizerSpec(12))])
+    with torch.no_grad():
+        wrapped(data.x)
+    freeze(wrapped)
+    quantized_x = quantizer_at(wrapped, features)(data.x)
+    assert quantized_x.dtype is torch.bfloat16
+    assert bool((quantized_x[data.x == 0] == 0).all())
+
+
+def test_a_site_that_the_model_has_no_quantizer_for_is_a_plan_error_that_names_it() -> None:
+    data = small_graph()
+    model = zoo_model("gcn")
+    first, second = sites_on(model, data).sites[:2]
+    wrapped = wrap_sites(model, [Assignment(first, TENSOR)])
+    with pytest.raises(PlanError, match=r"expected a quantizer for convs\.0\.lin:weight in QuantGCN"):
+        quantizer_at(wrapped, second)
 
 
 def test_quantizers_go_to_the_dtype_of_the_model() -> None:

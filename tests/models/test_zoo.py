@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import sys
 from dataclasses import replace
 from types import ModuleType
 
@@ -190,12 +192,19 @@ def own_models(monkeypatch: pytest.MonkeyPatch) -> None:
     module.without_sizes = lambda: nn.Linear(1, 1)  # type: ignore[attr-defined]
     module.wrong = lambda: 3  # type: ignore[attr-defined]
     module.broken = lambda: 1 / 0  # type: ignore[attr-defined]
-    monkeypatch.setitem(__import__("sys").modules, "own_models_for_tests", module)
+    monkeypatch.setitem(sys.modules, "own_models_for_tests", module)
 
 
 @pytest.fixture(scope="module")
 def dataset() -> GraphDataset:
     return load("synthetic")
+
+
+def test_features_of_another_type_than_the_weights_are_refused(dataset: GraphDataset) -> None:
+    data = copy.copy(dataset.data)
+    data.x = data.x.to(torch.float64)
+    with pytest.raises(ModelError, match=r"expected float32 .* \(got torch.float64\)"):
+        resolve_model("gcn", dataset=replace(dataset, data=data))
 
 
 @pytest.mark.usefixtures("own_models")
@@ -212,6 +221,8 @@ def test_a_bad_factory_is_one_clear_error(dataset: GraphDataset) -> None:
         resolve_model("own_models_for_tests:wrong", dataset=dataset)
     with pytest.raises(ModelError, match="ZeroDivisionError"):
         resolve_model("own_models_for_tests:broken", dataset=dataset)
+    with pytest.raises(ModelError, match="no signature"):
+        resolve_model("builtins:dict", dataset=dataset)
     with pytest.raises(UsageError, match='Did you mean "wrong"'):
         resolve_model("own_models_for_tests:wrang", dataset=dataset)
     with pytest.raises(UsageError, match="cannot import"):

@@ -12,6 +12,7 @@ from quantizers import Phase
 from sgq.errors import DataError, ModelError, RecipeError
 from sgq.graph.wrap import quantizers_of
 from sgq.models import build, default_options
+from sgq.pipeline.quantization_error import site_errors
 from sgq.pipeline.tasks import GraphTask
 from sgq.recipe.plan import Limits
 from tests.pipeline.trained_models import INT4, TAQ, community_graph, float_model, recipe
@@ -139,11 +140,22 @@ def test_graph_classification_with_buckets_runs_end_to_end_on_the_embedded_graph
     assert 0.3 <= applied.accuracy.test <= 1.0
     bucketed = [quantizer for quantizer in quantizers_of(applied.model).values() if quantizer.spec.bucketed]
     assert len(bucketed) >= 2
-    batch = applied.task.sample()
+    assert "bucket" not in applied.task.sample()
+    assert len(site_errors(applied.model, applied.plan, applied.task)) == len(applied.plan.quantized)
+    batch = applied.task.with_buckets(applied.plan.bucket_edges).sample()
     logits = applied.model(
         batch.x, batch.edge_index, batch=batch.batch, batch_size=batch.num_graphs, bucket=batch.bucket
     )
     assert logits.shape == (batch.num_graphs, 2)
+
+
+def test_the_task_of_a_result_serves_the_float_model_and_the_quantized_one() -> None:
+    model = float_model(trained=True)
+    applied = sgq.apply(model, recipe(TAQ), community_graph())
+    assert sgq.accuracy(model, applied.task, "test") == applied.float_accuracy.test
+    assert sgq.accuracy(applied.model, applied.task, "test") == applied.accuracy.test
+    again = sgq.apply(model, recipe(INT4), applied.task)
+    assert again.float_accuracy == applied.float_accuracy
 
 
 def test_graph_buckets_are_those_of_each_graph_whatever_the_batch() -> None:

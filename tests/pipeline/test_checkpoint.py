@@ -116,6 +116,9 @@ def test_a_broken_pt_file_and_one_that_is_no_state_dict_are_refused(tmp_path: Pa
     broken.write_bytes(b"not a state dict")
     with pytest.raises(CheckpointError, match="is not a readable state dict"):
         sgq.load(broken, float_model())
+    broken.write_bytes(b"hello")  # read as a pickle, it asks for a memo that is not there
+    with pytest.raises(CheckpointError, match="is not a readable state dict"):
+        sgq.load(broken, float_model())
     torch.save([torch.zeros(1)], tmp_path / "list.pt")
     with pytest.raises(CheckpointError, match="not a state dict of tensors"):
         sgq.load(tmp_path / "list.pt", float_model())
@@ -133,6 +136,34 @@ def test_a_header_with_a_broken_plan_is_a_checkpoint_error(tmp_path: Path) -> No
     save_file({"weight": torch.zeros(1)}, path, metadata={"plan": '{"format": 99}'})
     with pytest.raises(CheckpointError, match="plan that cannot be read: expected a plan of format 1"):
         read(path)
+
+
+@pytest.mark.parametrize("plan", ["[]", "null", "{"])
+def test_a_header_whose_plan_is_no_mapping_is_a_checkpoint_error(tmp_path: Path, plan: str) -> None:
+    from safetensors.torch import save_file
+
+    path = tmp_path / "broken.safetensors"
+    save_file({"weight": torch.zeros(1)}, path, metadata={"plan": plan})
+    with pytest.raises(CheckpointError, match="plan that cannot be read"):
+        read(path)
+
+
+def test_the_header_says_whether_a_checkpoint_is_float_or_simulated(tmp_path: Path) -> None:
+    made = applied()
+    assert read(sgq.save(tmp_path / "a.safetensors", float_model())).metadata["format"] == "sgq-float-1"
+    saved = sgq.save(tmp_path / "b.safetensors", made.model, made.plan)
+    assert read(saved).metadata["format"] == "sgq-simulated-1"
+
+
+def test_a_checkpoint_of_a_later_format_is_refused_and_a_foreign_one_is_not(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": torch.zeros(1)}, path, metadata={"format": "sgq-packed-7"})
+    with pytest.raises(CheckpointError, match=r"\(got sgq-packed-7\): another version of sgq wrote it"):
+        read(path)
+    save_file({"weight": torch.zeros(1)}, path, metadata={"format": "pt"})
+    assert read(path).plan is None
 
 
 def test_a_failed_save_leaves_the_earlier_checkpoint(tmp_path: Path) -> None:

@@ -141,6 +141,16 @@ def test_quantiles_are_of_all_graphs_of_a_task() -> None:
     assert bucket_edges_of(task, edges=(5, 7)) == (5, 7)
 
 
+def test_an_empty_split_is_a_data_error_that_names_it() -> None:
+    data = labelled()
+    data.val_mask = torch.zeros(4, dtype=torch.bool)
+    with pytest.raises(DataError, match="expected labels in the val split of the data"):
+        sgq.accuracy(Echo(), NodeTask(data), "val")
+    task = GraphTask(small_graphs(4), {"train": torch.arange(4), "val": torch.arange(0)})
+    with pytest.raises(DataError, match=r"expected graphs in the val split \(got none of 4\)"):
+        sgq.accuracy(Mean(), task, "val")
+
+
 def test_a_data_set_s_kind_decides_the_task() -> None:
     assert isinstance(task_of(sgq.load_data("synthetic")), NodeTask)
     graphs = task_of(sgq.load_data("synthetic-graphs"))
@@ -160,3 +170,12 @@ def test_nan_features_are_refused_before_anything_runs() -> None:
     data.x[0, 0] = float("nan")
     with pytest.raises(DataError, match=r"(?i)nan|finite"):
         sgq.as_task(data)
+
+
+def test_a_loader_of_graphs_gives_its_batch_size() -> None:
+    from torch_geometric.loader import DataLoader
+
+    task = sgq.as_task(DataLoader(small_graphs(40), batch_size=7))
+    assert isinstance(task, GraphTask)
+    assert task.batch_size == 7
+    assert [batch.num_graphs for batch in task.batches(seed=0)][:2] == [7, 7]

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from sgq.errors import ModelError
 from sgq.pipeline.distillation import Teacher
+from sgq.pipeline.evaluation import evaluating
 from sgq.pipeline.tasks import NodeTask
 from sgq.pipeline.training import TrainingSettings, fit
 from tests.pipeline.trained_models import community_graph, float_model
@@ -20,6 +21,16 @@ class Constant(nn.Module):
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
         return self.logits.expand(x.size(0), 3)
+
+
+def test_evaluating_puts_every_module_back_into_its_own_mode() -> None:
+    model = float_model().train()
+    frozen = model.dropouts[0].eval()
+    with evaluating(model):
+        assert not any(module.training for module in model.modules())
+        assert not torch.is_grad_enabled()
+    assert [module for module in model.modules() if not module.training] == [frozen]
+    assert torch.is_grad_enabled()
 
 
 def trained(model: nn.Module, *, lr: float = 0.02, seed: int = 0, **settings: object) -> object:
@@ -97,7 +108,7 @@ def test_a_loss_that_is_not_a_number_stops_with_advice() -> None:
     model = Constant()
     with torch.no_grad():
         model.logits.fill_(float("nan"))
-    with pytest.raises(ModelError, match="epoch 1 is not a number; try a lower learning rate"):
+    with pytest.raises(ModelError, match=r"epoch 1 is not a number: .* or the learning rate is too high"):
         trained(model, epochs=2, select_on="last")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import copy
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,9 @@ def run(given: argparse.Namespace) -> QuantResult:
         raise UsageError(f"expected at least 15 rounds (got {given.rounds})")
     rows: list[Row] = []
     for model, adjacency in (("gcn", "csr"), ("gat", "edge_index")):
-        timings = measure(_steps(model, adjacency, given.data), rounds=given.rounds, warm_up=WARM_UP)
+        with ExitStack() as held:
+            steps = _steps(model, adjacency, given.data, held)
+            timings = measure(steps, rounds=given.rounds, warm_up=WARM_UP)
         rows += [_row(model, adjacency, name, timings) for name in timings]
     summary = {_key(row): round(row.ratio, 3) for row in rows if row.phase == "frozen"}
     summary |= {f"{_key(row)}_track": round(row.ratio, 3) for row in rows if row.phase == "track"}
@@ -109,23 +112,26 @@ def _row(model: str, adjacency: str, name: str, timings: dict[str, Timing]) -> R
     return Row(model, adjacency, step, phase, timing.median_s, first, third, ratio, len(timing.rounds_s))
 
 
-def _steps(model_name: str, adjacency: str, data_name: str) -> dict[str, Callable[[], object]]:
-    """Return the steps to compare, float first; each has a model and an optimiser of its own."""
+def _steps(
+    model_name: str, adjacency: str, data_name: str, held: ExitStack
+) -> dict[str, Callable[[], object]]:
+    """Return the steps to compare, float first; each has a model and an optimiser of its own.
+
+    While `held` is open, features are quantized already and their quantizers are out of the models.
+    """
     import torch
 
     from quantizers import Phase
     from sgq.data import load, normalise_adjacency
-    from sgq.graph.buckets import DegreeBuckets
     from sgq.models import build, default_options
     from sgq.pipeline.planning import plan_for
     from sgq.pipeline.tasks import NodeTask
     from sgq.pipeline.wrapping import calibrate, prequantized, set_phase, wrap
 
     dataset = load(data_name, adjacency=adjacency, features="dense")  # type: ignore[arg-type]
-    degrees = dataset.data
     options = default_options(model_name)
     if model_name == "gcn":
-        dataset = normalise_adjacency(dataset)  # degrees come from `degrees`: this adds self-loops
+        dataset = normalise_adjacency(dataset)
         options = replace(options, hidden=HIDDEN, normalise=False)
     torch.manual_seed(0)
     model = build(
@@ -135,17 +141,13 @@ def _steps(model_name: str, adjacency: str, data_name: str) -> dict[str, Callabl
     steps = {"float": _step(copy.deepcopy(model), task)}
     for name, recipe in (("int8", "int8"), ("taq", f"sgquant/{model_name}-taq")):
         plan = plan_for(model, recipe, task)
-        bucketed = task
-        if plan.buckets:
-            data = copy.copy(dataset.data)
-            data.bucket = DegreeBuckets(plan.bucket_edges)(copy.copy(degrees)).bucket
-            bucketed = NodeTask(data, buckets=plan.bucket_edges)
+        bucketed = task.with_buckets(plan.bucket_edges) if plan.bucket_edges else task
         wrapped = wrap(model, plan, bucket=bucketed.data.bucket if plan.buckets else None)
         calibrate(wrapped, plan, bucketed)
         for phase in (Phase.FROZEN, Phase.TRACK):
             trained = copy.deepcopy(wrapped)
             set_phase(trained, phase)
-            static = prequantized(trained, plan, bucketed).__enter__()
+            static = held.enter_context(prequantized(trained, plan, bucketed))
             steps[f"{name} {phase.value}"] = _step(trained, static)
     return steps
 

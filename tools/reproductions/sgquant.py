@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 MODELS = ("gcn", "gat", "agnn")
 GRANULARITIES = ("lwq", "cwq", "taq", "lwq-cwq", "lwq-cwq-taq")
 SEEDS = {"cora": 10, "citeseer": 10, "computers": 5, "cs": 5}
-FLOAT_EPOCHS = {"computers": 100, "cs": 80}
+FLOAT_EPOCHS = {("gcn", "computers"): 100, ("gat", "computers"): 100, ("agnn", "computers"): 200} | {
+    (model, "cs"): 80 for model in MODELS
+}
 """Epochs of float training where the model's own default is more than the graph needs."""
 FLOAT = "fp32"
 
@@ -186,7 +188,7 @@ def _float_training(model: str, dataset: str) -> TrainingDefaults:
     from sgq.models import training_defaults
 
     training = training_defaults(model)
-    return replace(training, epochs=min(training.epochs, FLOAT_EPOCHS.get(dataset, training.epochs)))
+    return replace(training, epochs=FLOAT_EPOCHS.get((model, dataset), training.epochs))
 
 
 def _float_model(job: Job, dataset: GraphDataset, task: Task, training: TrainingDefaults) -> nn.Module:
