@@ -130,7 +130,11 @@ def swap(module: nn.Module, visitor: SlotVisitor, *, root: bool = False) -> None
         if parameter is not None and parameter.dim() >= 2
     )
     module.__class__ = swapped_class(type(module), parameters, root)  # type: ignore[arg-type]
-    setattr(module, SLOTS, visitor)
+    if isinstance(visitor, nn.Module) and not list(visitor.children()):
+        # Not registered: a container such as nn.Sequential calls every module that is registered in it.
+        object.__setattr__(module, SLOTS, visitor)
+    else:
+        setattr(module, SLOTS, visitor)
 
 
 def is_swapped(module: nn.Module) -> bool:

@@ -59,7 +59,7 @@ def test_quantiles_of_an_empty_graph_are_refused() -> None:
         quantile_edges(torch.empty(0, dtype=torch.long), 4)
 
 
-@pytest.mark.parametrize("edges", [[], [0, 4], [4, 4], [8, 4], list(range(1, 300))])
+@pytest.mark.parametrize("edges", [[], [0, 4], [4, 4], [8, 4]])
 def test_bucket_edges_that_do_not_increase_are_refused(edges: list[int]) -> None:
     with pytest.raises(PlanError, match="positive and increasing"):
         check_edges(edges)

@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch_geometric.nn import GCNConv
 
 from quantizers import FLOAT_BITS, FakeQuantize, QuantizerSpec
 from sgq.errors import PlanError
@@ -161,6 +162,24 @@ def test_the_repr_of_a_wrapped_layer_shows_its_specs() -> None:
     model = quantized(zoo_model("gcn"), small_graph())
     assert "message=8 tensor" in repr(model.convs[0])
     assert ", weight=4 channel symmetric" in repr(model.convs[0].lin)
+
+
+def test_a_container_that_runs_all_that_is_registered_in_it_is_wrapped_as_the_root() -> None:
+    class Stack(nn.Sequential):
+        def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+            for layer in self:
+                x = layer(x, edge_index) if isinstance(layer, GCNConv) else layer(x)
+            return x
+
+    data = small_graph()
+    torch.manual_seed(0)
+    model = Stack(GCNConv(CHANNELS, 8), nn.ReLU(), GCNConv(8, 3)).eval()
+    wrapped = quantized(model, data, spec=bucketed, bucket=data.bucket)
+    assert len(wrapped) == 3
+    wanted = model(data.x, data.edge_index)
+    for each in (wrapped, copy.deepcopy(wrapped)):
+        found = each(data.x, data.edge_index, bucket=data.bucket)
+        assert 0 < (found - wanted).norm() < 0.5 * wanted.norm()
 
 
 def test_zero_stays_zero_in_a_bfloat16_model_at_more_bits_than_its_mantissa_has() -> None:

@@ -126,7 +126,7 @@ def run_job(job: Job, file: Path) -> str:
             dataset=job.dataset,
             seed=job.seed,
             recipe=recipe,
-            digest=_digest(recipe),
+            digest=_digest(job.model, job.dataset, recipe),
             val=val,
             test=test,
             chosen_epoch=chosen,
@@ -155,18 +155,22 @@ def _jobs(datasets: tuple[str, ...], models: tuple[str, ...], seeds: int | None)
 
 
 def _left(job: Job, done: dict[tuple[str, str, int, str], Run]) -> tuple[str, ...]:
-    """Return the recipes of a job that have no run, or one of an earlier version of the recipe."""
-    runs = {name: done.get((job.model, job.dataset, job.seed, name)) for name in (FLOAT, *job.recipes)}
-    return tuple(name for name, run in runs.items() if run is None or run.digest != _digest(name))
+    """Return the recipes of a job that have no run, or one of an earlier version of the study."""
+    left = []
+    for recipe in (FLOAT, *job.recipes):
+        run = done.get((job.model, job.dataset, job.seed, recipe))
+        if run is None or run.digest != _digest(job.model, job.dataset, recipe):
+            left.append(recipe)
+    return tuple(left)
 
 
 @cache
-def _digest(recipe: str) -> str:
+def _digest(model: str, dataset: str, recipe: str) -> str:
+    """Return a hash of what decides a run beside its seed: the float model's training and the recipe."""
     from sgq.recipe import load_recipe
 
-    if recipe == FLOAT:
-        return ""
-    return hashlib.sha256(load_recipe(recipe).recipe.model_dump_json().encode()).hexdigest()[:16]
+    content = "" if recipe == FLOAT else load_recipe(recipe).recipe.model_dump_json()
+    return hashlib.sha256(f"{_float_training(model, dataset)}{content}".encode()).hexdigest()[:16]
 
 
 def _one_thread() -> None:
@@ -234,7 +238,7 @@ class Cell:
 def cells(file: Path) -> dict[tuple[str, str, str], Cell]:
     """Return the cells of a results file by (model, data set, column); columns drop the model's name."""
     runs = read_runs(file)
-    current = [run for run in runs.values() if run.digest == _digest(run.recipe)]
+    current = [run for run in runs.values() if run.digest == _digest(run.model, run.dataset, run.recipe)]
     grouped: dict[tuple[str, str, str], list[Run]] = {}
     for run in sorted(current, key=lambda run: run.seed):
         grouped.setdefault((run.model, run.dataset, column_of(run)), []).append(run)
