@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from sgq.data import load as load_data
     from sgq.graph.buckets import DegreeBuckets
     from sgq.models import build as build_model
-    from sgq.pipeline.applying import Applied, apply, as_task, finetune, plan
+    from sgq.pipeline.applying import Applied, apply, finetune, plan
     from sgq.pipeline.checkpoint import load, save
     from sgq.pipeline.evaluation import accuracy
+    from sgq.pipeline.tasks import as_task
     from sgq.pipeline.wrapping import calibrate, wrap
     from sgq.recipe import load_recipe
     from sgq.recipe.plan import Plan
@@ -33,7 +34,7 @@ _HOMES = {
     "Plan": "sgq.recipe.plan",
     "accuracy": "sgq.pipeline.evaluation",
     "apply": "sgq.pipeline.applying",
-    "as_task": "sgq.pipeline.applying",
+    "as_task": "sgq.pipeline.tasks",
     "build_model": ("sgq.models", "build"),
     "calibrate": "sgq.pipeline.wrapping",
     "finetune": "sgq.pipeline.applying",

@@ -61,8 +61,8 @@ def resolve_subject(arguments: argparse.Namespace) -> Subject:
 
     from sgq.data import is_factory_path, one_spelling, resolve_data
     from sgq.models import GRAPH_TRAINING, default_options, model_names, resolve_model, training_defaults
-    from sgq.pipeline.applying import as_task
     from sgq.pipeline.checkpoint import load_tensors, read
+    from sgq.pipeline.tasks import as_task
 
     device = _device(arguments.device)
     path = getattr(arguments, "checkpoint", None)

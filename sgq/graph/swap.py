@@ -142,11 +142,6 @@ def is_swapped(module: nn.Module) -> bool:
     return issubclass(type(module), Swapped)
 
 
-def swapped_base(module: nn.Module) -> type[nn.Module]:
-    """Return the class that the module had before it was swapped."""
-    return type(module).swapped_from if isinstance(module, Swapped) else type(module)
-
-
 class Swapped:
     """Marks generated classes; `swapped_from` is the class that the user wrote."""
 

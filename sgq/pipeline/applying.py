@@ -12,7 +12,6 @@ from torch import nn
 
 from quantizers import Phase
 from sgq.cost.memory import MemoryReport, memory_of
-from sgq.data import check_data, resolve_data
 from sgq.graph.sites import Site
 from sgq.graph.swap import slots_of
 from sgq.graph.wrap import quantizer_at
@@ -20,7 +19,7 @@ from sgq.models import GENERAL_TRAINING, TrainingDefaults
 from sgq.pipeline.distillation import Teacher
 from sgq.pipeline.evaluation import accuracy
 from sgq.pipeline.planning import plan_for
-from sgq.pipeline.tasks import GraphTask, NodeTask, Task, task_of
+from sgq.pipeline.tasks import NodeTask, Task, as_task
 from sgq.pipeline.training import TrainingHistory, TrainingSettings, fit
 from sgq.pipeline.wrapping import calibrate, prequantized, wrap
 from sgq.recipe import LoadedRecipe
@@ -86,16 +85,6 @@ class Applied:
             f"{self.memory.ratio_dense:.1f}x less than dense fp32, "
             f"{self.memory.ratio_sparse:.1f}x less than sparse)"
         )
-
-
-def as_task(data: Any, *, seed: int = 0) -> Task:
-    """Return the task of a data set name, a PyG Data, a list or loader of them, or a task as it is."""
-    if isinstance(data, (NodeTask, GraphTask)):
-        return data
-    dataset = resolve_data(data, seed=seed)
-    for member in dataset.members:
-        check_data(member)
-    return task_of(dataset)
 
 
 def plan(model: nn.Module, recipe: LoadedRecipe | str | Path, data: Any, *, seed: int = 0) -> Plan:

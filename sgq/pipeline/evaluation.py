@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 
 from sgq.errors import DataError, ModelError
-from sgq.pipeline.tasks import Split, Task
+from sgq.pipeline.tasks import Split, as_task
 
 
 @contextmanager
@@ -26,11 +27,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def accuracy(model: nn.Module, task: Task, split: Split) -> float:
-    """Return the accuracy, 0 to 1, on a split.
+def accuracy(model: nn.Module, data: Any, split: Split) -> float:
+    """Return the accuracy, 0 to 1, on a split of a task, or of any data that `sgq.as_task` takes.
 
     Raises DataError when nothing is in the split, and ModelError when the outputs are not finite.
     """
+    task = as_task(data)
     with evaluating(model):
         logits, labels = task.predictions(model, split)
     if labels.numel() == 0:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sgq.data import GraphDataset
+from sgq.data import GraphDataset, check_data, resolve_data
 from sgq.errors import DataError, UsageError
 from sgq.graph.adjacency import adjacency_of, edge_count, in_degree, out_degree
 from sgq.graph.buckets import DegreeBuckets, quantile_edges
@@ -28,8 +28,14 @@ DEFAULT_BATCH_SIZE = 128
 """Graphs a batch, as Degree-Quant trains (arXiv 2008.05000)."""
 
 
+@runtime_checkable
 class Task(Protocol):
     """What finetuning and evaluation need to know of the data."""
+
+    @property
+    def buckets(self) -> tuple[int, ...]:
+        """The degree bucket edges that the data has ids for; empty without."""
+        ...
 
     @property
     def static_features(self) -> Tensor | None:
@@ -185,6 +191,16 @@ class GraphTask:
             raise DataError(f"expected graphs in the {split} split (got none of {len(self.graphs)})")
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         return DataLoader(graphs, self.batch_size, shuffle=seed is not None, generator=generator)
+
+
+def as_task(data: Any, *, seed: int = 0) -> Task:
+    """Return the task of a data set name, a PyG Data, a list or loader of them, or a task as it is."""
+    if isinstance(data, Task):
+        return data
+    dataset = resolve_data(data, seed=seed)
+    for member in dataset.members:
+        check_data(member)
+    return task_of(dataset)
 
 
 def task_of(dataset: GraphDataset) -> Task:

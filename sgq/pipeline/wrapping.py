@@ -13,7 +13,7 @@ from quantizers import Phase
 from sgq.errors import PlanError
 from sgq.graph.wrap import Assignment, quantizer_at, quantizers_of, wrap_sites
 from sgq.pipeline.evaluation import evaluating
-from sgq.pipeline.tasks import Task
+from sgq.pipeline.tasks import Task, as_task
 from sgq.recipe.plan import Plan
 
 
@@ -38,12 +38,16 @@ def set_phase(model: nn.Module, phase: Phase) -> None:
             quantizer.phase = phase
 
 
-def calibrate(model: nn.Module, plan: Plan, task: Task) -> None:
+def calibrate(model: nn.Module, plan: Plan, data: Any) -> None:
     """Find the ranges of all quantizers on training data, in place, and check that every site fired.
 
+    `data` is a task, or anything that `sgq.as_task` takes; its nodes get the plan's degree buckets.
     Afterwards the quantizers are frozen: the model is quantized, post-training. A site that never ran is
     a PlanError that names the likely reason.
     """
+    task = as_task(data)
+    if plan.bucket_edges and task.buckets != plan.bucket_edges:
+        task = task.with_buckets(plan.bucket_edges)
     set_phase(model, Phase.OBSERVE)
     with _firing(model, plan) as fired, evaluating(model):
         for count, batch in enumerate(task.batches(seed=0), start=1):

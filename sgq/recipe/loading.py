@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from sgq.errors import RecipeError
-from sgq.recipe.positions import START, Fault, Path, Position, Positions, raise_faults
+from sgq.recipe.positions import START, Fault, Path, Position, Positions
 
 _TAG = "tag:yaml.org,2002:"
 _LONGEST_NUMBER = 100
@@ -78,13 +78,6 @@ def read_text(path: str | FilePath) -> str:
         before = content[: error.start]
         position = Position(before.count(b"\n") + 1, len(before) - before.rfind(b"\n"))
         raise RecipeError(f"{path}:{position}: expected UTF-8 text (got {error.reason})") from error
-
-
-def load_yaml(text: str, *, file: str = "<string>") -> tuple[dict[str, Any], Positions]:
-    """Return the mapping that `text` holds and its positions; raise RecipeError with every fault."""
-    document = read_yaml(text, file=file)
-    raise_faults(file, document.faults)
-    return document.data, document.positions
 
 
 def read_yaml(text: str, *, file: str = "<string>") -> YamlDocument:

@@ -13,7 +13,7 @@ from quantizers import Phase, QuantizerSpec, fake_quantize
 from sgq.graph.buckets import bound_buckets
 from sgq.graph.probe import find_sites
 from sgq.graph.sites import Site, Workload
-from sgq.graph.swap import SiteQuantizers, is_swapped, slots_of, swap, swapped_base, swapped_class
+from sgq.graph.swap import SiteQuantizers, is_swapped, slots_of, swap, swapped_class
 from sgq.graph.wrap import Assignment, quantizer_at, wrap_sites
 from tests.graph.small_graph import (
     BUCKETED,
@@ -88,7 +88,7 @@ def test_csr_keeps_the_fused_path_and_gives_the_numbers_of_edge_index(
         raise AssertionError("the message of every edge was made")
 
     for convolution in wrapped.convs:
-        monkeypatch.setattr(swapped_base(convolution), "message", fail)
+        monkeypatch.setattr(type(convolution).swapped_from, "message", fail)
         monkeypatch.setattr(type(convolution), "message", fail)
     torch.testing.assert_close(wrapped(sparse.x, sparse.adj_t), wanted, rtol=1e-5, atol=1e-5)
 
@@ -321,10 +321,9 @@ def test_the_swapped_class_is_made_once_and_remembers_the_users() -> None:
         swap(module, SiteQuantizers())
     assert type(first) is type(second)
     assert is_swapped(first)
-    assert swapped_base(first) is nn.Linear
+    assert type(first).swapped_from is nn.Linear
     assert isinstance(first, nn.Linear)
     assert swapped_class(nn.Linear, frozenset({"weight"}), False) is type(first)
-    assert swapped_base(nn.ReLU()) is nn.ReLU
 
 
 def test_a_module_without_quantizers_runs_as_before() -> None:

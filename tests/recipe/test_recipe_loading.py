@@ -1,12 +1,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sgq.errors import RecipeError
-from sgq.recipe.loading import load_yaml, read_text
-from sgq.recipe.positions import Position
+from sgq.recipe.loading import read_text, read_yaml
+from sgq.recipe.positions import Position, Positions, raise_faults
+
+
+def load_yaml(text: str, *, file: str = "<string>") -> tuple[dict[str, Any], Positions]:
+    """The mapping that a text without faults holds, and its positions."""
+    document = read_yaml(text, file=file)
+    raise_faults(file, document.faults)
+    return document.data, document.positions
 
 
 @pytest.mark.parametrize(
