@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import statistics
 import time
 from collections.abc import Iterable, Iterator
@@ -219,7 +220,7 @@ def _float_model(job: Job, dataset: GraphDataset, task: Task, training: Training
 
 @dataclass(frozen=True)
 class Cell:
-    """All seeds of one recipe on one model and data set, against the float runs of the same seeds."""
+    """All seeds of one recipe on one model and data set, and the drop of each against its float model."""
 
     runs: tuple[Run, ...]
     drops: tuple[float, ...]
@@ -229,6 +230,21 @@ class Cell:
         """The mean paired drop of test accuracy, in points."""
         return 100 * statistics.fmean(self.drops)
 
+    @property
+    def drop_interval(self) -> float:
+        """Half the 95 % interval of the mean drop (Student's t over the seeds), in points."""
+        from scipy.stats import t
+
+        seeds = len(self.drops)
+        if seeds < 2:
+            return float("nan")
+        return 100 * float(t.ppf(0.975, seeds - 1)) * statistics.stdev(self.drops) / math.sqrt(seeds)
+
+    @property
+    def saving(self) -> float:
+        """How many times fewer bits than fp32, under SGQuant's definition."""
+        return statistics.fmean(32 / run.sgquant_bits for run in self.runs)
+
     def __str__(self) -> str:
         tests = [100 * run.test for run in self.runs]
         spread = statistics.stdev(tests) if len(tests) > 1 else 0.0
@@ -236,14 +252,19 @@ class Cell:
 
 
 def cells(file: Path) -> dict[tuple[str, str, str], Cell]:
-    """Return the cells of a results file by (model, data set, column); columns drop the model's name."""
-    runs = read_runs(file)
-    current = [run for run in runs.values() if run.digest == _digest(run.model, run.dataset, run.recipe)]
+    """Return the cells of a results file by (model, data set, column); columns drop the model's name.
+
+    Only runs of the study as it is now count, and of those only the ones whose float run is there too.
+    """
+    runs = read_runs(file).values()
+    current = [run for run in runs if run.digest == _digest(run.model, run.dataset, run.recipe)]
+    floats = {(run.model, run.dataset, run.seed): run.test for run in current if run.recipe == FLOAT}
     grouped: dict[tuple[str, str, str], list[Run]] = {}
     for run in sorted(current, key=lambda run: run.seed):
-        grouped.setdefault((run.model, run.dataset, column_of(run)), []).append(run)
+        if (run.model, run.dataset, run.seed) in floats:
+            grouped.setdefault((run.model, run.dataset, column_of(run)), []).append(run)
     return {
-        key: Cell(tuple(group), tuple(runs[(r.model, r.dataset, r.seed, FLOAT)].test - r.test for r in group))
+        key: Cell(tuple(group), tuple(floats[run.model, run.dataset, run.seed] - run.test for run in group))
         for key, group in grouped.items()
     }
 
@@ -268,7 +289,7 @@ def markdown(file: Path) -> str:
                 lines.append(_line([model, dataset, seeds, *texts]))
     summary = [[cell for key, cell in found.items() if key[2] == column] for column in columns[1:]]
     lines += ["", _line(["all cells", *heads[4:]]), _line(["---"] * len(columns))]
-    lines.append(_line(["mean drop, points", *(f"{_mean_drop(c):.2f}" if c else "" for c in summary)]))
+    lines.append(_line(["mean drop, points", *(_mean_drop(c) if c else "" for c in summary)]))
     lines.append(_line(["saving, worst to best", *(_range(c) if c else "" for c in summary)]))
     return "\n".join(lines) + "\n"
 
@@ -278,15 +299,17 @@ def _line(texts: Iterable[str]) -> str:
 
 
 def _text(cell: Cell | None, column: str) -> str:
-    if cell is None:
-        return ""
-    return str(cell) if column == FLOAT else f"{cell}<br>{32 / cell.runs[0].sgquant_bits:.1f}x"
+    if cell is None or column == FLOAT:
+        return "" if cell is None else str(cell)
+    return f"{cell}<br>{cell.drop:+.1f} ± {cell.drop_interval:.1f}<br>{cell.saving:.1f}x"
 
 
-def _mean_drop(column: list[Cell]) -> float:
-    return statistics.fmean(cell.drop for cell in column)
+def _mean_drop(column: list[Cell]) -> str:
+    """Return the mean of the cells' drops with its 95 % interval, cells taken as independent."""
+    half = math.sqrt(sum(cell.drop_interval**2 for cell in column)) / len(column)
+    return f"{statistics.fmean(cell.drop for cell in column):+.2f} ± {half:.2f}"
 
 
 def _range(column: list[Cell]) -> str:
-    savings = [32 / cell.runs[0].sgquant_bits for cell in column]
+    savings = [cell.saving for cell in column]
     return f"{min(savings):.2f}x to {max(savings):.1f}x"
