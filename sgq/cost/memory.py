@@ -108,10 +108,7 @@ def memory_of(plan: Plan) -> MemoryReport:
 
 
 def site_memory(entry: PlanEntry, plan: Plan) -> SiteMemory:
-    """Return the bytes of one site of a plan, in the smallest form that holds its numbers exactly.
-
-    Features with widths by bucket are always dense: how many non-zeros a bucket has is not in a plan.
-    """
+    """Return the bytes of one site of a plan, in the smallest form that holds its numbers exactly."""
     site, spec = entry.site, entry.spec
     bits = mean_bits(entry, plan)
     if spec is None or _is_float(spec):
@@ -127,20 +124,38 @@ def site_memory(entry: PlanEntry, plan: Plan) -> SiteMemory:
         return SiteMemory(
             site, bits, (0,) * len(spec.widths), SCALE_BYTES * scales, zero_points, 0, "not stored"
         )
+    rows = _bucket_rows(site, spec, plan)
     dense_codes = tuple(
-        packed_nbytes(rows * site.row_values, width)
-        if width != FLOAT_BITS
-        else FLOAT_BYTES * rows * site.row_values
-        for rows, width in zip(_bucket_rows(site, spec, plan), spec.widths, strict=True)
+        _code_bytes(n * site.row_values, width) for n, width in zip(rows, spec.widths, strict=True)
     )
-    has_zero = spec.bits != 1 or not (spec.symmetric and spec.signed)
-    if site.nonzeros is not None and not spec.bucketed and has_zero:
-        codes = 0 if spec.bits == 1 else packed_nbytes(site.nonzeros, spec.widths[0])
+    nonzeros = _nonzeros_by_width(site, spec, plan)
+    if nonzeros is not None:
+        pattern = spec.widths == (1,)
+        codes = tuple(
+            0 if pattern else _code_bytes(n, width) for n, width in zip(nonzeros, spec.widths, strict=True)
+        )
         index_bytes = _pattern_bytes(site)
-        if codes + index_bytes < sum(dense_codes):
-            form = "pattern" if spec.bits == 1 else "sparse"
-            return SiteMemory(site, bits, (codes,), SCALE_BYTES * scales, zero_points, index_bytes, form)
+        if sum(codes) + index_bytes < sum(dense_codes):
+            form = "pattern" if pattern else "sparse"
+            return SiteMemory(site, bits, codes, SCALE_BYTES * scales, zero_points, index_bytes, form)
     return SiteMemory(site, bits, dense_codes, SCALE_BYTES * scales, zero_points, 0, "dense")
+
+
+def _code_bytes(count: int, width: int) -> int:
+    return FLOAT_BYTES * count if width == FLOAT_BITS else packed_nbytes(count, width)
+
+
+def _nonzeros_by_width(site: Site, spec: QuantizerSpec, plan: Plan) -> tuple[int, ...] | None:
+    """Return how many non-zeros of sparse features have each width; None where a sparse form cannot be.
+
+    One-bit symmetric codes have no zero to leave out.
+    """
+    if site.nonzeros is None or (1 in spec.widths and spec.symmetric and spec.signed):
+        return None
+    if not spec.bucketed:
+        return (site.nonzeros,)
+    counts = plan.workload.bucket_nonzeros
+    return counts if sum(counts) == site.nonzeros else None
 
 
 def mean_bits(entry: PlanEntry, plan: Plan) -> float:

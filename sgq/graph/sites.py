@@ -108,8 +108,8 @@ class FloatParameter:
 class Workload:
     """The graph that a site table was read off: what sizes and bucket counts in it refer to.
 
-    `bucket_nodes` counts nodes a bucket and `bucket_messages` the edges that start in it; both are empty
-    without degree buckets.
+    `bucket_nodes` counts nodes a bucket, `bucket_messages` the edges that start in it, `bucket_nonzeros` the
+    values of its nodes' input features that are not zero; all are empty without degree buckets.
     """
 
     nodes: int
@@ -117,6 +117,7 @@ class Workload:
     graphs: int = 1
     bucket_nodes: tuple[int, ...] = ()
     bucket_messages: tuple[int, ...] = ()
+    bucket_nonzeros: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -227,9 +227,25 @@ def workload_of(data: Any, edges: tuple[int, ...] = ()) -> Workload:
     if not edges:
         return Workload(nodes, count, graphs)
     bucket = DegreeBuckets(edges)(copy.copy(data)).bucket.long()
-    bucket_nodes = torch.bincount(bucket, minlength=len(edges) + 1)
-    bucket_messages = torch.zeros(len(edges) + 1, dtype=torch.long).index_add_(0, bucket, out_degree(data))
-    return Workload(nodes, count, graphs, tuple(bucket_nodes.tolist()), tuple(bucket_messages.tolist()))
+
+    def by_bucket(per_node: Tensor) -> tuple[int, ...]:
+        totals = torch.zeros(len(edges) + 1, dtype=torch.long).index_add_(0, bucket, per_node.long())
+        return tuple(totals.tolist())
+
+    return Workload(
+        nodes,
+        count,
+        graphs,
+        bucket_nodes=by_bucket(torch.ones(nodes)),
+        bucket_messages=by_bucket(out_degree(data)),
+        bucket_nonzeros=() if data.x is None else by_bucket(_row_nonzeros(data.x)),
+    )
+
+
+def _row_nonzeros(x: Tensor) -> Tensor:
+    if x.layout == torch.sparse_csr:
+        return x.crow_indices().diff()
+    return x.reshape(x.size(0), -1).count_nonzero(dim=1)
 
 
 def bucket_edges_of(

@@ -157,7 +157,7 @@ class Plan:
         if data.get("format") != FORMAT_VERSION:
             raise PlanError(f"expected a plan of format {FORMAT_VERSION} (got {data.get('format')!r})")
         workload = dict(data["workload"])
-        for key in ("bucket_nodes", "bucket_messages"):
+        for key in ("bucket_nodes", "bucket_messages", "bucket_nonzeros"):
             workload[key] = tuple(workload[key])
         return cls(
             recipe=data["recipe"],

@@ -251,3 +251,13 @@ def test_quantizing_an_unstored_tensor_adds_what_its_quantizer_keeps_and_saves_n
 def test_an_output_of_32_bits_is_as_little_part_of_sgquants_sum_as_one_without_a_spec() -> None:
     plan = gcn_plan(conv1_message=QuantizerSpec(2), conv2_output=QuantizerSpec(32))
     assert memory_of(plan).sgquant_bits == memory_of(gcn_plan(conv1_message=QuantizerSpec(2))).sgquant_bits
+
+
+def test_sparse_features_with_bits_by_bucket_hold_codes_at_each_bucket_s_non_zeros() -> None:
+    plan = gcn_plan(conv1_input=QuantizerSpec((8, 2), granularity="node"))
+    workload = replace(plan.workload, bucket_nodes=(6, 4), bucket_messages=(10, 10), bucket_nonzeros=(12, 8))
+    memory = of(replace(plan, workload=workload, bucket_edges=(4,)), "conv1:input")
+    assert memory.form == "sparse"
+    assert memory.code_bytes == (12, 2)
+    assert memory.index_bytes == 44 + 40
+    assert memory.scale_bytes + memory.zero_point_bytes == 10 * (4 + 1)
