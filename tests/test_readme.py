@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 import sgq
 from sgq.cli.main import main
 from sgq.recipe import parse_recipe
-from sgq.recipe.library import shipped_names
+from sgq.recipe.shipped import shipped_names
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 

@@ -35,8 +35,8 @@ def add(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Quantize, finetune, evaluate and write everything; 4 when a limit of the recipe is not met."""
     from sgq.recipe import parse_recipe
-    from sgq.recipe.library import find_recipe
     from sgq.recipe.loading import read_text
+    from sgq.recipe.shipped import find_recipe
     from sgq.report.files import writable_folder, write_atomically
 
     found = find_recipe(arguments.recipe)

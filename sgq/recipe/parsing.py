@@ -11,10 +11,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from sgq.recipe.faults import schema_faults
-from sgq.recipe.library import find_recipe
 from sgq.recipe.loading import YamlDocument, read_text, read_yaml
 from sgq.recipe.positions import Fault, Positions, raise_faults
 from sgq.recipe.schema import DegreeBuckets, Recipe, Rule
+from sgq.recipe.shipped import find_recipe
 
 
 @dataclass(frozen=True)

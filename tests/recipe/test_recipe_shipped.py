@@ -7,7 +7,7 @@ import pytest
 from sgq.errors import RecipeError
 from sgq.graph.sites import SiteTable
 from sgq.recipe import load_recipe, resolve, shipped_folder, shipped_names
-from sgq.recipe.library import find_recipe
+from sgq.recipe.shipped import find_recipe
 
 GRANULARITIES = ("lwq", "cwq", "taq", "lwq-cwq", "lwq-cwq-taq")
 MODELS = ("gcn", "gat", "agnn")
@@ -62,7 +62,7 @@ def test_a_shipped_recipe_is_called_by_its_name_wherever_it_is_installed(name: s
 def test_package_data_goes_before_the_folder_of_a_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sgq.recipe.library.resources.files", lambda _: tmp_path / "sgq" / "recipe")
+    monkeypatch.setattr("sgq.recipe.shipped.resources.files", lambda _: tmp_path / "sgq" / "recipe")
     assert shipped_folder() == tmp_path / "recipes"
     (tmp_path / "sgq" / "_recipes" / "own").mkdir(parents=True)
     (tmp_path / "sgq" / "_recipes" / "own" / "small.yaml").touch()
