@@ -79,11 +79,6 @@ class GraphDataset:
         """How many node-feature values are not zero."""
         return sum(count_nonzeros(member.x) for member in self.members)
 
-    @property
-    def feature_density(self) -> float:
-        """The share of node-feature values that are not zero, 0 to 1."""
-        return self.feature_nonzeros / max(1, self.num_nodes * self.num_features)
-
     def __repr__(self) -> str:
         """Return one line with every count."""
         graphs = f"{len(self.graphs)} graphs, " if self.data is None else ""

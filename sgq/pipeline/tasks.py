@@ -229,14 +229,14 @@ def workload_of(data: Any, edges: tuple[int, ...] = ()) -> Workload:
     bucket = DegreeBuckets(edges)(copy.copy(data)).bucket.long()
 
     def by_bucket(per_node: Tensor) -> tuple[int, ...]:
-        totals = torch.zeros(len(edges) + 1, dtype=torch.long).index_add_(0, bucket, per_node.long())
+        totals = bucket.new_zeros(len(edges) + 1).index_add_(0, bucket, per_node.long())
         return tuple(totals.tolist())
 
     return Workload(
         nodes,
         count,
         graphs,
-        bucket_nodes=by_bucket(torch.ones(nodes)),
+        bucket_nodes=by_bucket(torch.ones_like(bucket)),
         bucket_messages=by_bucket(out_degree(data)),
         bucket_nonzeros=() if data.x is None else by_bucket(_row_nonzeros(data.x)),
     )

@@ -69,9 +69,8 @@ def prequantized(model: nn.Module, plan: Plan, task: Task) -> Iterator[Task]:
     """Yield the task with its static input features quantized, and take their quantizer out meanwhile.
 
     The features of a whole graph are the same in every step, so they are quantized once, and always before
-    any dropout of the model. Without static
-    features, where the plan leaves them alone, or where the model reads them in more places than the one
-    that the plan quantizes, the task comes back as it is.
+    any dropout of the model. Without static features, where the plan leaves them alone, or where the model
+    reads them in more places than the one that the plan quantizes, the task comes back as it is.
     """
     entries = [entry for entry in plan.entries if entry.site.features and entry.site.rows == "node"]
     features = task.static_features
