@@ -10,7 +10,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint types recipes check clean
+.PHONY: install demo test soak lint types recipes check clean
 
 install: $(STAMP)
 
@@ -27,6 +27,9 @@ demo: $(STAMP)  ## train, apply, report; DATASET=cora for the real graph
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+soak: $(STAMP)  ## the long checks that `make test` only samples; at most 30 minutes
+	$(BIN)/python -m pytest -m soak -q
 
 lint: $(STAMP)
 	$(BIN)/ruff check

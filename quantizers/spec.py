@@ -13,6 +13,8 @@ ObserverKind = Literal["minmax", "moving_average", "percentile", "mse", "fixed"]
 
 MAX_BITS = 16
 FLOAT_BITS = 32
+GREATEST_FLOAT, LEAST_FLOAT = (2 - 2**-23) * 2.0**127, 2.0**-126
+"""The greatest number of fp32 and the least normal one: ranges are computed in it."""
 
 
 def check_bits(bits: int) -> int:
@@ -55,8 +57,14 @@ class ObserverSpec:
             raise QuantizerError("a fixed observer, and only that, has lower and upper")
         if self.lower is not None and self.upper is not None and not self.lower <= 0.0 <= self.upper:
             raise QuantizerError(f"expected a range that includes 0 (got [{self.lower}, {self.upper}])")
-        if self.lower is not None and self.lower == self.upper:
+        if self.lower is None or self.upper is None:
+            return
+        if self.lower == self.upper:
             raise QuantizerError("expected a range wider than 0 (got [0, 0])")
+        if not LEAST_FLOAT <= self.upper - self.lower <= GREATEST_FLOAT:
+            raise QuantizerError(
+                f"expected a range whose width fp32 holds (got [{self.lower}, {self.upper}])"
+            )
 
 
 @dataclass(frozen=True)

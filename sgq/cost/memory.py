@@ -1,11 +1,11 @@
 """Memory of a plan, modelled: bytes by site and bucket with every overhead, and average bits.
 
-`packed_bytes` is what a packed model keeps while it runs: parameters, input features and every node- and
-edge-level tensor that is stored, once, at its bits. `file_bytes` is the payload of a packed checkpoint:
-parameters, scales, zero points and bucket ids. Both are modelled from the plan, never measured; the
-graph's own structure is in neither, nor in the fp32 baselines. A tensor that is not stored (see
-`sgq.graph.sites.Site`) costs no codes when it is quantized, as it costs no floats in the baselines: only
-the scales and zero points that its quantizer keeps.
+`packed_bytes` is what a packed model keeps while it runs: parameters, buffers, input features and every
+node- and edge-level tensor that is stored, once, at its bits. `file_bytes` is the payload of a packed
+checkpoint without features: parameters, buffers, scales, zero points and bucket ids. Both are modelled
+from the plan, never measured; the graph's own structure is in neither, nor in the fp32 baselines. A tensor
+that is not stored (see `sgq.graph.sites.Site`) costs no codes when it is quantized, as it costs no floats
+in the baselines: only the scales and zero points that its quantizer keeps.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from math import prod
 
 from quantizers import packed_nbytes
+from quantizers.packing import BYTE_BITS
 from quantizers.spec import FLOAT_BITS, QuantizerSpec
 from sgq.graph.sites import Site
 from sgq.recipe.plan import Plan, PlanEntry
@@ -63,6 +64,7 @@ class MemoryReport:
     file_bytes: int
     bucket_id_bytes: int
     float_parameter_bytes: int
+    buffer_bytes: int
     dense_fp32_bytes: int
     sparse_fp32_bytes: int
     sgquant_bits: float
@@ -91,14 +93,17 @@ def memory_of(plan: Plan) -> MemoryReport:
     counted = [entry for entry in plan.entries if entry.site.stored or not _is_float(entry.spec)]
     sites = tuple(site_memory(entry, plan) for entry in counted)
     bucket_ids = _bucket_id_bytes(plan)
-    kept = FLOAT_BYTES * sum(parameter.values for parameter in plan.float_parameters)
+    parameters = FLOAT_BYTES * sum(parameter.values for parameter in plan.float_parameters)
+    buffers = sum(buffer.total_bytes for buffer in plan.buffers)
+    kept = parameters + buffers
     in_file = sum(_file_bytes(memory, entry.spec) for memory, entry in zip(sites, counted, strict=True))
     return MemoryReport(
         sites=sites,
         packed_bytes=sum(memory.total_bytes for memory in sites) + bucket_ids + kept,
-        file_bytes=in_file + bucket_ids + kept,
+        file_bytes=in_file + kept + (0 if plan.workload.sampled else bucket_ids),
         bucket_id_bytes=bucket_ids,
-        float_parameter_bytes=kept,
+        float_parameter_bytes=parameters,
+        buffer_bytes=buffers,
         dense_fp32_bytes=FLOAT_BYTES * sum(site.values for site in stored) + kept,
         sparse_fp32_bytes=sum(_sparse_float_bytes(site) for site in stored) + kept,
         sgquant_bits=_sgquant_bits(counted, plan),
@@ -117,9 +122,8 @@ def site_memory(entry: PlanEntry, plan: Plan) -> SiteMemory:
             values = FLOAT_BYTES * (site.nonzeros or 0)
             return SiteMemory(site, bits, (values,), 0, 0, sparse - values, "sparse float")
         return SiteMemory(site, bits, (dense,), 0, 0, 0, "float")
-    scales = _scale_count(site, spec)
-    widest = max(width for width in spec.widths if width != FLOAT_BITS)
-    zero_points = 0 if spec.symmetric else scales * (1 if widest <= 8 else 2)
+    scales = scale_count(site, spec)
+    zero_points = scales * zero_point_bytes(spec)
     if not site.stored:
         return SiteMemory(
             site, bits, (0,) * len(spec.widths), SCALE_BYTES * scales, zero_points, 0, "not stored"
@@ -174,7 +178,7 @@ def _bucket_rows(site: Site, spec: QuantizerSpec, plan: Plan) -> tuple[int, ...]
     return plan.workload.bucket_nodes if spec.bucketed else (site.shape[0],)
 
 
-def _scale_count(site: Site, spec: QuantizerSpec) -> int:
+def scale_count(site: Site, spec: QuantizerSpec) -> int:
     """Return how many scales are kept; those of a row go with the row, so an unstored one keeps none."""
     counts = {
         "tensor": 1,
@@ -185,11 +189,21 @@ def _scale_count(site: Site, spec: QuantizerSpec) -> int:
     return counts[spec.granularity]
 
 
+def zero_point_bytes(spec: QuantizerSpec) -> int:
+    """Return the bytes of one zero point: none of symmetric codes, two of codes of more than a byte."""
+    widest = max(width for width in spec.widths if width != FLOAT_BITS)
+    return 0 if spec.symmetric else 1 if widest <= BYTE_BITS else 2
+
+
 def _bucket_id_bytes(plan: Plan) -> int:
     if not any(entry.spec is not None and entry.spec.bucketed for entry in plan.quantized):
         return 0
-    width = next(bits for bits in (1, 2, 4, 8) if 2**bits >= plan.buckets)
-    return packed_nbytes(plan.workload.nodes, width)
+    return packed_nbytes(plan.workload.nodes, bucket_id_bits(plan))
+
+
+def bucket_id_bits(plan: Plan) -> int:
+    """Return the bits of a bucket id: 1, 2, 4 or 8."""
+    return next(bits for bits in (1, 2, 4, 8) if 2**bits >= plan.buckets)
 
 
 def _file_bytes(memory: SiteMemory, spec: QuantizerSpec | None) -> int:

@@ -19,7 +19,7 @@ from torch_geometric.nn.conv import MessagePassing
 from sgq.errors import ModelError, PlanError
 from sgq.graph.adjacency import is_sparse
 from sgq.graph.recording import SINKS, Recorder, Slot, TensorKey, Trace, has_matrix, tensor_key
-from sgq.graph.sites import Component, FloatParameter, Place, Rows, Site, SiteTable, Workload
+from sgq.graph.sites import Component, FloatParameter, KeptBuffer, Place, Rows, Site, SiteTable, Workload
 from sgq.graph.swap import ARGUMENT, ATTENTION, EDGE_MESSAGE, PARAMETER, RESULT, is_swapped, swap
 
 _PRECEDENCE: Mapping[Component, int] = {
@@ -86,7 +86,22 @@ def _table(
         for path, module in model.named_modules()
         if (isinstance(module, MessagePassing) or has_matrix(module)) and path not in reached
     )
-    return SiteTable(tuple(sites), parameters, unreached, workload)
+    return SiteTable(tuple(sites), parameters, unreached, workload, kept_buffers(model))
+
+
+def kept_buffers(model: nn.Module) -> tuple[KeptBuffer, ...]:
+    """Return the buffers that are in a float model's state dict, in its order."""
+    return tuple(
+        KeptBuffer(
+            f"{path}.{name}".lstrip("."),
+            buffer.numel(),
+            str(buffer.dtype).removeprefix("torch."),
+            buffer.element_size(),
+        )
+        for path, module in model.named_modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None and name not in module._non_persistent_buffers_set
+    )
 
 
 def _groups(slots: list[Slot]) -> list[list[Slot]]:

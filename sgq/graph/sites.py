@@ -105,11 +105,30 @@ class FloatParameter:
 
 
 @dataclass(frozen=True)
+class KeptBuffer:
+    """A buffer of the float model's state dict (a running mean, a counter), which is kept as it is.
+
+    `dtype` is torch's name of it ("float32"), `value_bytes` the size of one value.
+    """
+
+    name: str
+    values: int
+    dtype: str
+    value_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """All bytes of the buffer."""
+        return self.values * self.value_bytes
+
+
+@dataclass(frozen=True)
 class Workload:
     """The graph that a site table was read off: what sizes and bucket counts in it refer to.
 
     `bucket_nodes` counts nodes a bucket, `bucket_messages` the edges that start in it, `bucket_nonzeros` the
-    values of its nodes' input features that are not zero; all are empty without degree buckets.
+    values of its nodes' input features that are not zero; all are empty without degree buckets. `sampled`
+    marks one batch of many: its bucket ids come with the call and are no part of the model.
     """
 
     nodes: int
@@ -118,6 +137,11 @@ class Workload:
     bucket_nodes: tuple[int, ...] = ()
     bucket_messages: tuple[int, ...] = ()
     bucket_nonzeros: tuple[int, ...] = ()
+    sampled: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data; a whole graph's is without `sampled`, as it was before that was known."""
+        return {name: value for name, value in asdict(self).items() if name != "sampled" or value}
 
 
 @dataclass(frozen=True)
@@ -128,3 +152,4 @@ class SiteTable:
     float_parameters: tuple[FloatParameter, ...]
     unreached: tuple[str, ...]
     workload: Workload
+    buffers: tuple[KeptBuffer, ...] = ()

@@ -27,6 +27,16 @@ class ModelRecord:
     edge_weights: bool = False
 
 
+@dataclass(frozen=True)
+class ZooArguments:
+    """What `build` made a zoo model of: the model keeps it as `built_of` and a checkpoint names it."""
+
+    name: str
+    in_channels: int
+    out_channels: int
+    options: ModelOptions
+
+
 _RECORDS: Mapping[str, ModelRecord] = {
     "gcn": ModelRecord("sgq.models.gcn", "GCN", ModelOptions(hidden=16), edge_weights=True),
     "sage": ModelRecord("sgq.models.sage", "SAGE", ModelOptions(hidden=16)),
@@ -66,7 +76,9 @@ def build(
     """
     record = _record(name)
     builder = getattr(importlib.import_module(record.module), record.class_name)
-    model: nn.Module = builder(in_channels, out_channels, options=options or record.options)
+    chosen = options or record.options
+    model: nn.Module = builder(in_channels, out_channels, options=chosen)
+    object.__setattr__(model, "built_of", ZooArguments(name.lower(), in_channels, out_channels, chosen))
     return model
 
 

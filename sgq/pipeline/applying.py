@@ -22,7 +22,7 @@ from sgq.pipeline.planning import plan_for
 from sgq.pipeline.tasks import NodeTask, Task, as_task
 from sgq.pipeline.training import TrainingHistory, TrainingSettings, fit
 from sgq.pipeline.wrapping import calibrate, prequantized, wrap
-from sgq.recipe import LoadedRecipe
+from sgq.recipe import LoadedRecipe, load_recipe
 from sgq.recipe.plan import Plan
 
 
@@ -52,7 +52,8 @@ class Applied:
 
     `model` simulates the plan in float and is ready for inference; `memory` is modelled from the plan.
     `task` is the one that was given, fit for the float model too; on mini-batches a model with degree
-    buckets takes `task.with_buckets(plan.bucket_edges)`.
+    buckets takes `task.with_buckets(plan.bucket_edges)`. `recipe_text` is the recipe's YAML (None where a
+    plan was applied).
     """
 
     model: nn.Module
@@ -63,6 +64,7 @@ class Applied:
     history: TrainingHistory
     task: Task
     unmet_limits: tuple[UnmetLimit, ...] = ()
+    recipe_text: str | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -113,7 +115,8 @@ def apply(
     result does not hold are listed in `unmet_limits`, not raised.
     """
     task = as_task(data, seed=seed)
-    made = recipe if isinstance(recipe, Plan) else plan_for(model, recipe, task)
+    loaded = load_recipe(recipe) if isinstance(recipe, str | Path) else recipe
+    made = loaded if isinstance(loaded, Plan) else plan_for(model, loaded, task)
     if on_plan is not None:
         on_plan(made)
     float_accuracy = Accuracies(accuracy(model, task, "val"), accuracy(model, task, "test"))
@@ -137,6 +140,7 @@ def apply(
         history,
         task,
         _unmet(made, memory, float_accuracy, found),
+        recipe_text=loaded.text if isinstance(loaded, LoadedRecipe) else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -9,7 +10,7 @@ from torch import nn
 from sgq.graph.inputs import call
 from sgq.graph.probe import find_sites
 from sgq.graph.sites import SiteTable
-from sgq.pipeline.tasks import Task, bucket_edges_of, workload_of
+from sgq.pipeline.tasks import NodeTask, Task, bucket_edges_of, workload_of
 from sgq.recipe import LoadedRecipe, load_recipe, resolve
 from sgq.recipe.plan import Plan
 
@@ -17,7 +18,10 @@ from sgq.recipe.plan import Plan
 def sites_of(model: nn.Module, task: Task, *, bucket_edges: tuple[int, ...] = ()) -> SiteTable:
     """Return the sites of `model` on the task's graph or first batch."""
     sample = task.sample()
-    return find_sites(model, lambda probed: call(probed, sample), workload_of(sample, bucket_edges))
+    workload = workload_of(sample, bucket_edges)
+    if bucket_edges and not isinstance(task, NodeTask):
+        workload = replace(workload, sampled=True)
+    return find_sites(model, lambda probed: call(probed, sample), workload)
 
 
 def plan_for(model: nn.Module, recipe: LoadedRecipe | str | Path, task: Task) -> Plan:

@@ -12,7 +12,7 @@ from sgq.cost.memory import MemoryReport, memory_of
 from sgq.pipeline.applying import Accuracies, Applied
 from sgq.pipeline.quantization_error import SiteError, site_errors
 from sgq.recipe.plan import Plan
-from sgq.report import Report, ReportRow, SiteRow
+from sgq.report import MemoryRow, Report, ReportRow, RuntimeRow, SiteRow
 from sgq.report.files import write_atomically
 from sgq.report.html import write_html
 from sgq.report.rows import Family
@@ -76,6 +76,45 @@ def site_rows(plan: Plan, memory: MemoryReport, *, errors: Sequence[SiteError] =
     )
 
 
+def memory_rows(memory: MemoryReport) -> tuple[MemoryRow, ...]:
+    """Return the bytes of every site, then of what is no site; together they are the packed bytes."""
+    sites = [
+        MemoryRow(
+            name=str(counted.site.name),
+            form=counted.form,
+            bits=counted.bits,
+            code_bytes=sum(counted.code_bytes),
+            scale_bytes=counted.scale_bytes,
+            zero_point_bytes=counted.zero_point_bytes,
+            index_bytes=counted.index_bytes,
+            total_bytes=counted.total_bytes,
+        )
+        for counted in memory.sites
+    ]
+    others = (
+        ("bucket ids", "dense", memory.bucket_id_bytes),
+        ("float parameters", "float", memory.float_parameter_bytes),
+        ("buffers", "as they are", memory.buffer_bytes),
+    )
+    return (
+        *sites,
+        *(
+            MemoryRow(
+                name=name,
+                form=form,
+                bits=None,
+                code_bytes=count,
+                scale_bytes=0,
+                zero_point_bytes=0,
+                index_bytes=0,
+                total_bytes=count,
+            )
+            for name, form, count in others
+            if count
+        ),
+    )
+
+
 def spec_text(spec: object | None) -> str:
     """Return a spec in words; a site without one stays in float."""
     return "float" if spec is None else str(spec)
@@ -88,11 +127,13 @@ def build_report(
     comparisons: Sequence[Applied] = (),
     settings: Settings | None = None,
     errors: Sequence[SiteError] = (),
+    runtime: Sequence[RuntimeRow] = (),
+    notes: Sequence[str] = (),
 ) -> Report:
     """Return the report of a quantized model: float, the comparisons, then the model itself, and its sites.
 
-    `comparisons` are the same float model under other recipes. Notes hold the plan's remarks and every
-    limit that was not met.
+    `comparisons` are the same float model under other recipes, `runtime` the measured rows of this one.
+    Notes hold every limit that was not met, the plan's remarks, and `notes`.
     """
     unmet = (f"limit not met: {limit}" for limit in applied.unmet_limits)
     return Report(
@@ -100,7 +141,8 @@ def build_report(
         rows=(float_row(applied), *(recipe_row(other) for other in comparisons), recipe_row(applied)),
         sites=site_rows(applied.plan, applied.memory, errors=errors),
         settings=tuple((name, str(value)) for name, value in (settings or {}).items()),
-        notes=(*unmet, *applied.plan.notes),
+        notes=(*unmet, *applied.plan.notes, *notes),
+        runtime=tuple(runtime),
     )
 
 
@@ -111,6 +153,8 @@ def write_report(
     title: str,
     comparisons: Sequence[Applied] = (),
     settings: Settings | None = None,
+    runtime: Sequence[RuntimeRow] = (),
+    notes: Sequence[str] = (),
 ) -> Report:
     """Write `report.json`, `report.html` and a TensorBoard run to `folder`; return the report.
 
@@ -120,7 +164,15 @@ def write_report(
     folder = Path(folder)
     known: Settings = settings or {}
     errors = site_errors(applied.model, applied.plan, applied.task)
-    report = build_report(applied, title=title, comparisons=comparisons, settings=known, errors=errors)
+    report = build_report(
+        applied,
+        title=title,
+        comparisons=comparisons,
+        settings=known,
+        errors=errors,
+        runtime=runtime,
+        notes=notes,
+    )
     with TensorBoardRun(folder) as run:
         for record in applied.history.epochs:
             run.epoch(record.epoch, loss=record.loss, accuracy_val=record.val_accuracy)
@@ -128,6 +180,7 @@ def write_report(
         for worst in sorted(errors, key=lambda error: -error.error)[:WORST_SITES]:
             run.clipping(worst.site, worst.values, lower=worst.lower, upper=worst.upper)
         run.picture(report.rows)
+        run.runtime(report.runtime)
         run.result(report.rows[-1], settings=known)
         write_html(report, folder / "report.html")
         write_atomically(folder / "report.json", json.dumps(_record(report, applied, errors), indent=1))

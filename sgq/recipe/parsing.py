@@ -19,11 +19,12 @@ from sgq.recipe.shipped import find_recipe
 
 @dataclass(frozen=True)
 class LoadedRecipe:
-    """A recipe, the file that it came from and where each part of it stands there."""
+    """A recipe, the file that it came from, where each part of it stands there, and the whole text."""
 
     recipe: Recipe
     file: str
     positions: Positions
+    text: str
 
 
 def load_recipe(name_or_path: str | FilePath) -> LoadedRecipe:
@@ -46,7 +47,7 @@ def parse_recipe(text: str, *, file: str = "<string>") -> LoadedRecipe:
     unread = {fault.position for fault in document.faults}
     faults = (fault for fault in _faults(document) if fault.position not in unread)
     raise_faults(file, [*document.faults, *faults])
-    return LoadedRecipe(Recipe.model_validate(document.data), file, document.positions)
+    return LoadedRecipe(Recipe.model_validate(document.data), file, document.positions, text)
 
 
 def _faults(document: YamlDocument) -> Iterator[Fault]:

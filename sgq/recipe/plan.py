@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from quantizers.spec import QuantizerSpec
 from sgq.errors import PlanError
-from sgq.graph.sites import FloatParameter, Site, Workload
+from sgq.graph.sites import FloatParameter, KeptBuffer, Site, Workload
 
 FORMAT_VERSION = 1
 
@@ -79,6 +79,7 @@ class Plan:
     finetuning: Finetuning = Finetuning()
     limits: Limits = Limits()
     notes: tuple[str, ...] = field(default=())
+    buffers: tuple[KeptBuffer, ...] = ()
 
     def __iter__(self) -> Iterator[PlanEntry]:
         return iter(self.entries)
@@ -130,8 +131,8 @@ class Plan:
         return replace(self, entries=tuple(entries))
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data; `from_json` is its exact inverse."""
-        return {
+        """Return plain data; `from_json` is its exact inverse. A model without buffers has no such key."""
+        data = {
             "format": FORMAT_VERSION,
             "recipe": self.recipe,
             "entries": [
@@ -143,13 +144,16 @@ class Plan:
                 for entry in self.entries
             ],
             "float_parameters": [asdict(parameter) for parameter in self.float_parameters],
-            "workload": asdict(self.workload),
+            "workload": self.workload.to_json(),
             "bucket_edges": list(self.bucket_edges),
             "calibration": asdict(self.calibration),
             "finetuning": asdict(self.finetuning),
             "limits": asdict(self.limits),
             "notes": list(self.notes),
         }
+        if self.buffers:
+            data["buffers"] = [asdict(buffer) for buffer in self.buffers]
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
@@ -176,6 +180,7 @@ class Plan:
             finetuning=Finetuning(**data["finetuning"]),
             limits=Limits(**data["limits"]),
             notes=tuple(data["notes"]),
+            buffers=tuple(KeptBuffer(**buffer) for buffer in data.get("buffers", ())),
         )
 
     def __str__(self) -> str:

@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from quantizers import ObserverSpec, QuantizerSpec, affine_parameters, create_observer, fake_quantize
+from quantizers import (
+    ObserverSpec,
+    QuantizerError,
+    QuantizerSpec,
+    affine_parameters,
+    create_observer,
+    fake_quantize,
+)
 from quantizers.groups import GroupedValues, as_one_group, by_bucket, by_channel
 from quantizers.observers import RangeObserver
 
@@ -135,3 +142,15 @@ def test_zeros_that_a_sparse_matrix_does_not_store_count_for_percentiles() -> No
     dense.observe(as_one_group(x))
     sparse.observe(as_one_group(x.to_sparse_csr()))
     assert ranges(dense) == ranges(sparse) == [[0.0], [2.0]]
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper"), [(-1e300, 1.0), (-3e38, 3e38), (0.0, 1e-300), (-1.0, float("inf"))]
+)
+def test_a_fixed_range_whose_width_fp32_does_not_hold_is_refused(lower: float, upper: float) -> None:
+    with pytest.raises(QuantizerError, match="a range whose width fp32 holds"):
+        ObserverSpec("fixed", lower=lower, upper=upper)
+
+
+def test_a_fixed_range_as_wide_as_fp32_goes_is_taken() -> None:
+    assert ObserverSpec("fixed", lower=0.0, upper=torch.finfo(torch.float32).max).upper
