@@ -1,0 +1,1 @@
+"""The kernels on a CPU: numba functions around vector code in LLVM's own language."""
