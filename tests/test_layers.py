@@ -36,7 +36,7 @@ LAYERS = {
 NOT_FOR_QUANTIZERS = {"sgq", "torch_geometric", "yaml", "pydantic", "optuna"}
 """What `quantizers` never imports."""
 
-HEAVY = ("torch_geometric", "optuna", "sklearn", "matplotlib", "tensorboard")
+HEAVY = ("torch_geometric", "optuna", "sklearn", "matplotlib", "tensorboard", "numba", "triton")
 """What `import sgq` alone never loads."""
 
 
