@@ -1,7 +1,8 @@
 """sgq makes a trained graph neural network small and fast: apply a YAML recipe to it.
 
     applied = sgq.apply(model, "sgquant/gat-lwq-cwq-taq", data)
-    sgq.save("gat.safetensors", applied.model, applied.plan)
+    sgq.save("gat.safetensors", applied.model, applied.plan)  # codes packed at their bits
+    model = sgq.load("gat.safetensors")  # the same outputs; sgq.load(path, model) for a model of your own
 
 Names are imported when they are first used, so that `import sgq` costs next to nothing.
 """
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from sgq.pipeline.wrapping import calibrate, wrap
     from sgq.recipe import load_recipe
     from sgq.recipe.plan import Plan
+    from sgq.runtime.lowering.program import lower
 
 __version__ = "0.1.0"
 
@@ -41,6 +43,7 @@ _HOMES = {
     "load": "sgq.pipeline.checkpoint",
     "load_data": ("sgq.data", "load"),
     "load_recipe": "sgq.recipe",
+    "lower": "sgq.runtime.lowering.program",
     "memory_of": "sgq.cost.memory",
     "plan": "sgq.pipeline.applying",
     "save": "sgq.pipeline.checkpoint",
@@ -60,6 +63,7 @@ __all__ = [
     "load",
     "load_data",
     "load_recipe",
+    "lower",
     "memory_of",
     "plan",
     "save",

@@ -1,0 +1,1 @@
+"""From a calibrated model to an integer one: traced, layer by layer, into steps of packed tensors."""
