@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from sgq.pipeline.applying import Applied
     from sgq.recipe.plan import Plan
     from sgq.report import Report
+    from sgq.runtime.comparison import RuntimeComparison
 
 BASELINES = ("int8", "int4")
 """The shipped recipes that `--compare` applies beside the given one."""
@@ -29,6 +31,12 @@ def add(verbs: Verbs) -> None:
     add_subject(parser)
     parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="where all results go")
     parser.add_argument("--compare", action="store_true", help="also apply int8 and int4, side by side")
+    parser.add_argument(
+        "--runtime", action="store_true", help="also lower the result and measure it beside PyG in fp32"
+    )
+    parser.add_argument(
+        "--with-features", action="store_true", help="keep the quantized input features in the checkpoint too"
+    )
     add_quiet(parser)
 
 
@@ -43,10 +51,12 @@ def run(arguments: argparse.Namespace) -> int:
     text = read_text(found.path)
     recipe = parse_recipe(text, file=found.label)
     folder = writable_folder(arguments.output)
+    from sgq.cli.runtime_view import measure_runtime
     from sgq.cli.subject import resolve_subject
     from sgq.data import is_factory_path
     from sgq.pipeline.applying import apply
     from sgq.pipeline.checkpoint import save
+    from sgq.pipeline.packed_features import feature_entry
     from sgq.pipeline.reporting import write_report
     from sgq.recipe import load_recipe
 
@@ -64,8 +74,13 @@ def run(arguments: argparse.Namespace) -> int:
     subject = resolve_subject(arguments)
     compared = BASELINES if arguments.compare else ()
 
+    if arguments.with_features and subject.task.static_features is None:
+        raise UsageError("--with-features needs the features of one whole graph (got batches)")
+
     def tell(plan: Plan) -> None:
         _tell(plan, quiet=arguments.quiet)
+        if arguments.with_features and plan.recipe == recipe.recipe.name:
+            feature_entry(plan)  # what cannot be kept is told before the training
 
     applied, *comparisons = (
         apply(
@@ -79,17 +94,12 @@ def run(arguments: argparse.Namespace) -> int:
         )
         for chosen in (recipe, *(load_recipe(name) for name in compared if name != recipe.recipe.name))
     )
-    report = write_report(
-        folder,
-        applied,
-        title=f"{applied.plan.recipe} on {subject.model_name}, {subject.data_name}",
-        comparisons=comparisons,
-        settings=_settings(subject, applied),
-    )
     save(
         model_file,
         applied.model,
         applied.plan,
+        features=subject.task.static_features if arguments.with_features else None,
+        recipe_text=text,
         metadata=subject.metadata
         | {
             "recipe": applied.plan.recipe,
@@ -97,9 +107,25 @@ def run(arguments: argparse.Namespace) -> int:
             "test_accuracy": str(applied.accuracy.test),
         },
     )
+    write = partial(
+        write_report,
+        folder,
+        applied,
+        title=f"{applied.plan.recipe} on {subject.model_name}, {subject.data_name}",
+        comparisons=comparisons,
+        settings=_settings(subject, applied),
+    )
+    report = write()
     write_atomically(folder / "plan.json", json.dumps(applied.plan.to_json(), indent=1) + "\n")
     write_atomically(folder / "recipe.yaml", text)
-    _print(report, applied, folder, as_json=arguments.json)
+    comparison = None
+    if arguments.runtime:
+        # After everything is written: whatever measuring meets, the result of the training stays.
+        comparison = measure_runtime(
+            subject, applied.model, applied.plan, file_bytes=model_file.stat().st_size
+        )
+        report = write(runtime=comparison.rows, notes=comparison.notes)
+    _print(report, applied, folder, comparison, as_json=arguments.json)
     for limit in applied.unmet_limits:
         note(f"limit not met: {limit}")
     return LimitError.exit_code if applied.unmet_limits else 0
@@ -146,9 +172,17 @@ def _settings(subject: Subject, applied: Applied) -> dict[str, str | int | float
     }
 
 
-def _print(report: Report, applied: Applied, folder: Path, *, as_json: bool) -> None:
+def _print(
+    report: Report,
+    applied: Applied,
+    folder: Path,
+    comparison: RuntimeComparison | None,
+    *,
+    as_json: bool,
+) -> None:
     from dataclasses import asdict
 
+    from sgq.cli.runtime_view import print_measured, runtime_json
     from sgq.report.table import print_comparison
 
     if as_json:
@@ -159,10 +193,12 @@ def _print(report: Report, applied: Applied, folder: Path, *, as_json: bool) -> 
             "chosen_epoch": applied.history.chosen_epoch,
             "unmet_limits": [asdict(limit) for limit in applied.unmet_limits],
         }
-        print_json(document)
+        print_json(document if comparison is None else document | runtime_json(comparison))
         return
     out = console()
     print_comparison(report.rows, out)
+    if comparison is not None:
+        print_measured(comparison)
     out.print(
         f"wrote {folder}: model.safetensors, plan.json, recipe.yaml, report.json, report.html, TensorBoard"
     )

@@ -28,10 +28,15 @@ def add_verb(
     return parser
 
 
-def add_subject(parser: argparse.ArgumentParser, *, checkpoint: bool = True) -> None:
+def add_subject(
+    parser: argparse.ArgumentParser, *, checkpoint: bool = True, model_required: bool = True
+) -> None:
     """Add what names a model and data: `--model`, `--data`, `--adjacency`, model options, `--seed` …"""
     parser.add_argument(
-        "--model", required=True, metavar="NAME", help="a zoo name (gcn, gat …) or package.module:factory"
+        "--model",
+        required=model_required,
+        metavar="NAME",
+        help="a zoo name (gcn, gat …) or package.module:factory",
     )
     parser.add_argument(
         "--data",

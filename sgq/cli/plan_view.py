@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from sgq.recipe.plan import Plan
 
 MEMORY_KEYS = (
-    *("packed_bytes", "file_bytes", "bucket_id_bytes", "float_parameter_bytes", "dense_fp32_bytes"),
-    *("sparse_fp32_bytes", "ratio_dense", "ratio_sparse", "sgquant_bits", "a2q_bits", "mixq_bits"),
+    *("packed_bytes", "file_bytes", "bucket_id_bytes", "float_parameter_bytes", "buffer_bytes"),
+    *("dense_fp32_bytes", "sparse_fp32_bytes", "ratio_dense", "ratio_sparse", "sgquant_bits"),
+    *("a2q_bits", "mixq_bits"),
 )
 
 

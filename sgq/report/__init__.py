@@ -6,6 +6,6 @@ own module; nothing heavy (matplotlib, tensorboard) is loaded before it is used.
 
 from __future__ import annotations
 
-from sgq.report.rows import Report, ReportRow, SiteRow
+from sgq.report.rows import MemoryRow, Report, ReportRow, RuntimeRow, SiteRow
 
-__all__ = ["Report", "ReportRow", "SiteRow"]
+__all__ = ["MemoryRow", "Report", "ReportRow", "RuntimeRow", "SiteRow"]

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
-from sgq.report.rows import ReportRow, SiteRow
+from sgq.report.rows import MemoryRow, ReportRow, RuntimeRow, SiteRow
 
 Row = TypeVar("Row")
-Tier = Literal["", "simulated", "modelled"]
+Tier = Literal["", "simulated", "modelled", "measured"]
 
 ABSENT = "–"
 BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -41,6 +41,13 @@ def bits_text(bits: float | None) -> str:
 def ratio_text(ratio: float) -> str:
     """Return how many times smaller, as `7.9x`."""
     return f"{ratio:.1f}x"
+
+
+def milliseconds_text(seconds: float) -> str:
+    """Return seconds as milliseconds with three figures: `0.512`, `6.50`, `73.0`, `1250`."""
+    milliseconds = 1e3 * seconds
+    digits = 3 if milliseconds < 0.9995 else 2 if milliseconds < 9.995 else 1 if milliseconds < 99.95 else 0
+    return f"{milliseconds:.{digits}f}"
 
 
 def clip_text(share: float | None) -> str:
@@ -89,11 +96,41 @@ SITES: tuple[Column[SiteRow], ...] = (
 )
 """The columns of a table of sites."""
 
+RUNTIME: tuple[Column[RuntimeRow], ...] = (
+    Column("runs as", lambda row: row.name, numeric=False),
+    Column("median ms", lambda row: milliseconds_text(row.median_s), "measured"),
+    Column(
+        "quartiles ms",
+        lambda row: f"{milliseconds_text(row.lower_quartile_s)}–{milliseconds_text(row.upper_quartile_s)}",
+        "measured",
+    ),
+    Column("x integer", lambda row: f"{row.times_integer:.2f}", "measured"),
+    Column("peak memory", lambda row: byte_text(row.peak_bytes), "measured"),
+    Column("without features", lambda row: byte_text(row.peak_without_features_bytes), "measured"),
+    Column("file", lambda row: byte_text(row.file_bytes), "measured"),
+    Column("repeats", lambda row: str(row.repeats), spare=2),
+    Column("threads", lambda row: str(row.threads), spare=1),
+    Column("device", lambda row: row.device, numeric=False),
+)
+"""The columns of a comparison of ways to run one model."""
+
+MEMORY: tuple[Column[MemoryRow], ...] = (
+    Column("site", lambda row: row.name, numeric=False),
+    Column("form", lambda row: row.form, numeric=False),
+    Column("bits", lambda row: bits_text(row.bits), "modelled"),
+    Column("codes", lambda row: byte_text(row.code_bytes), "modelled"),
+    Column("scales", lambda row: byte_text(row.scale_bytes), "modelled", spare=1),
+    Column("zero points", lambda row: byte_text(row.zero_point_bytes), "modelled", spare=2),
+    Column("indices", lambda row: byte_text(row.index_bytes), "modelled", spare=3),
+    Column("bytes", lambda row: byte_text(row.total_bytes), "modelled"),
+)
+"""The columns of a table of modelled memory by site."""
+
 
 def legend(columns: Sequence[Column[Row]]) -> str:
-    """Return one sentence that tells which columns are simulated and which are modelled."""
+    """Return one sentence that tells which columns are simulated, which modelled and which measured."""
     parts = []
-    for tier in ("simulated", "modelled"):
+    for tier in ("simulated", "modelled", "measured"):
         headings = [column.heading for column in columns if column.tier == tier]
         if headings:
             parts.append(f"{tier}: {', '.join(headings)}")

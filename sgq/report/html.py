@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from sgq.report.columns import COMPARISON, SITES, Column, Row, legend
+from sgq.report.columns import COMPARISON, RUNTIME, SITES, Column, Row, legend
 from sgq.report.files import write_atomically
 from sgq.report.picture import picture_svg
 from sgq.report.rows import Report
@@ -40,7 +40,7 @@ def write_html(report: Report, path: str | Path) -> None:
 
 
 def render_html(report: Report) -> str:
-    """Return the page: title, picture, comparison, sites, settings and notes, all text escaped."""
+    """Return the page: title, picture, comparison, runtime, sites, settings and notes, all text escaped."""
     title = escape(report.title)
     parts = [
         "<!DOCTYPE html>",
@@ -52,6 +52,8 @@ def render_html(report: Report) -> str:
         "<h2>Models</h2>",
         _table(COMPARISON, report.rows),
     ]
+    if report.runtime:
+        parts += ["<h2>Runtime</h2>", _table(RUNTIME, report.runtime)]
     if report.sites:
         parts += ["<h2>Sites</h2>", _table(SITES, report.sites)]
     if report.settings:

@@ -1,7 +1,8 @@
 """What a report holds: one row a model, one row a site, and under which settings they were made.
 
 How a figure was obtained is fixed by its column and never mixed: accuracies and clip shares are
-simulated (fake-quant in float), bits and bytes are modelled (computed from the plan).
+simulated (fake-quant in float), bits and bytes of the plan are modelled (computed from it), and latency,
+peak memory and the size of a written file are measured.
 """
 
 from __future__ import annotations
@@ -57,15 +58,59 @@ class SiteRow:
     clip_share: float | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class RuntimeRow:
+    """One way to run the model, measured: a float baseline, or the integer runtime.
+
+    `file_bytes` is the size of the written checkpoint. `peak_bytes` is that of all tensors at the worst
+    moment of a call, input features and adjacency included; `peak_without_features_bytes` leaves the input
+    features out. Seconds are of one call, over `repeats` rounds in which all rows of a comparison took
+    turns; `times_integer` is the median over rounds of this row's time over the integer runtime's.
+    """
+
+    name: str
+    file_bytes: int
+    peak_bytes: int
+    peak_without_features_bytes: int
+    median_s: float
+    lower_quartile_s: float
+    upper_quartile_s: float
+    times_integer: float
+    repeats: int
+    threads: int
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryRow:
+    """The modelled bytes of one site: codes or floats, then what comes with them.
+
+    `form` names the storage. What is no site (bucket ids, float parameters, buffers) has no `bits`.
+    """
+
+    name: str
+    form: str
+    bits: float | None
+    code_bytes: int
+    scale_bytes: int
+    zero_point_bytes: int
+    index_bytes: int
+    total_bytes: int
+
+
 @dataclass(frozen=True)
 class Report:
-    """A comparison of models, the sites of one of them, the settings behind both, and remarks."""
+    """A comparison of models, the sites of one of them, the settings behind both, and remarks.
+
+    `runtime` are the measured rows of the same model, where it was lowered and measured.
+    """
 
     title: str
     rows: tuple[ReportRow, ...]
     sites: tuple[SiteRow, ...] = ()
     settings: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    runtime: tuple[RuntimeRow, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, all figures exact; `from_json` is its exact inverse."""
@@ -80,4 +125,5 @@ class Report:
             sites=tuple(SiteRow(**(site | {"shape": tuple(site["shape"])})) for site in data["sites"]),
             settings=tuple((name, value) for name, value in data["settings"]),
             notes=tuple(data["notes"]),
+            runtime=tuple(RuntimeRow(**row) for row in data.get("runtime", ())),
         )

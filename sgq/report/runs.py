@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sgq.errors import UsageError
-from sgq.report.rows import Report, ReportRow
+from sgq.report.rows import Report, ReportRow, RuntimeRow
 
 
 def read_report(run: str | Path) -> Report:
@@ -27,7 +27,8 @@ def read_report(run: str | Path) -> Report:
 def combined(reports: Sequence[tuple[str, Report]]) -> Report:
     """Return one report over several named ones: equal rows once, and settings where all agree.
 
-    Rows of one name that differ are told apart by the name of their run. Sites are kept of a single run.
+    Rows of one name that differ are told apart by the name of their run; so are measured rows, where several
+    runs have some, since no two measurements agree. Sites are kept of a single run.
     """
     if len(reports) == 1:
         return reports[0][1]
@@ -46,6 +47,16 @@ def combined(reports: Sequence[tuple[str, Report]]) -> Report:
         rows=rows,
         settings=tuple(pair for pair in reports[0][1].settings if pair in shared),
         notes=_notes(reports),
+        runtime=_runtime(reports),
+    )
+
+
+def _runtime(reports: Sequence[tuple[str, Report]]) -> tuple[RuntimeRow, ...]:
+    measured = [(run, report) for run, report in reports if report.runtime]
+    return tuple(
+        row if len(measured) == 1 else replace(row, name=f"{row.name} ({run})")
+        for run, report in measured
+        for row in report.runtime
     )
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sgq.report.columns import COMPARISON, SITES, Column, Row, legend
+from sgq.report.columns import COMPARISON, MEMORY, RUNTIME, SITES, Column, Row, legend
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from sgq.report.rows import Report, ReportRow, SiteRow
+    from sgq.report.rows import MemoryRow, Report, ReportRow, RuntimeRow, SiteRow
 
 
 UNBOUNDED = 10_000
@@ -27,10 +27,23 @@ def print_sites(sites: Sequence[SiteRow], console: Console) -> None:
     _print(SITES, sites, console)
 
 
+def print_runtime(rows: Sequence[RuntimeRow], console: Console) -> None:
+    """Print one line a way to run the model: latency, peak memory, and the size of its file."""
+    _print(RUNTIME, rows, console)
+
+
+def print_memory(rows: Sequence[MemoryRow], console: Console) -> None:
+    """Print one line a site: how it is stored and what each part of that weighs."""
+    _print(MEMORY, rows, console)
+
+
 def print_report(report: Report, console: Console) -> None:
-    """Print the title, the comparison, the sites where there are any, and the notes."""
+    """Print the title, the comparison, runtime and sites where there are any, and the notes."""
     console.print(report.title, style="bold", markup=False, highlight=False)
     print_comparison(report.rows, console)
+    if report.runtime:
+        console.print()
+        print_runtime(report.runtime, console)
     if report.sites:
         console.print()
         print_sites(report.sites, console)

@@ -13,7 +13,7 @@ from sgq.report.files import writable_folder
 if TYPE_CHECKING:
     import torch
 
-    from sgq.report.rows import ReportRow
+    from sgq.report.rows import ReportRow, RuntimeRow
 
 EVENT_FILES = "events.out.tfevents.*"
 
@@ -80,6 +80,14 @@ class TensorBoardRun:
         with Image.open(io.BytesIO(picture_png(rows))) as image:
             pixels = np.asarray(image.convert("RGB"))
         self._writer.add_image("accuracy_against_memory", pixels, 0, dataformats="HWC")
+
+    def runtime(self, rows: Sequence[RuntimeRow]) -> None:
+        """Write what was measured: `runtime/<way to run>/median_s`, `peak_bytes` and `file_bytes`."""
+        for row in rows:
+            prefix = f"runtime/{row.name.replace(' ', '_')}"
+            self._writer.add_scalar(f"{prefix}/median_s", row.median_s, 0)
+            self._writer.add_scalar(f"{prefix}/peak_bytes", float(row.peak_bytes), 0)
+            self._writer.add_scalar(f"{prefix}/file_bytes", float(row.file_bytes), 0)
 
     def result(self, row: ReportRow, *, settings: Mapping[str, str | int | float | bool]) -> None:
         """Write the job's figures and its one hparams entry; call it once, at the end.

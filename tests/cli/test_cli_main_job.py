@@ -62,7 +62,7 @@ def test_the_checkpoint_brings_the_sizes_of_its_model(sgq: Sgq, trained: Path, r
     outcome = sgq("show", str(run_folder / "model.safetensors"), "--json")
     shown = json.loads(outcome.out)
     assert json.loads(shown["header"]["options"])["hidden"] == 5
-    assert shown["tensors"]["convs.0.lin.weight"] == [5, 6]
+    assert shown["tensors"]["convs.0.lin:weight/codes"] == [5 * 6]
     planned = sgq("plan", "int8", *GCN, "--checkpoint", str(trained), "--json")
     assert json.loads(planned.out)["plan"]["entries"][1]["site"]["shape"] == [5, 6]
 

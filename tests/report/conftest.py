@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sgq.report import Report, ReportRow, SiteRow
+from sgq.report import Report, ReportRow, RuntimeRow, SiteRow
 
 
 @pytest.fixture
@@ -74,3 +74,24 @@ def report() -> Report:
     )
     settings = (("model", "gcn"), ("data", "<script>alert(1)</script>"))
     return Report("mixed & <i>bold</i>", rows, sites, settings, ("attention is hidden in message",))
+
+
+@pytest.fixture
+def runtime() -> tuple[RuntimeRow, ...]:
+    """A float baseline and the integer runtime, four times as fast."""
+    return tuple(
+        RuntimeRow(
+            name=name,
+            file_bytes=4096 // factor,
+            peak_bytes=8192 // factor,
+            peak_without_features_bytes=2048 // factor,
+            median_s=0.008 / factor,
+            lower_quartile_s=0.006 / factor,
+            upper_quartile_s=0.02 / factor,
+            times_integer=4.0 / factor,
+            repeats=9,
+            threads=2,
+            device="cpu",
+        )
+        for name, factor in (("fp32 <csr>", 1), ("integer", 4))
+    )

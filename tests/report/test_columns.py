@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from sgq.report.columns import COMPARISON, byte_text, clip_text, legend, percent_text
+from sgq.report.columns import (
+    COMPARISON,
+    RUNTIME,
+    byte_text,
+    clip_text,
+    legend,
+    milliseconds_text,
+    percent_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -48,3 +56,17 @@ def test_the_legend_keeps_simulated_and_modelled_columns_apart() -> None:
     assert simulated == "simulated: val %, test %"
     assert "packed" in modelled
     assert "test" not in modelled
+
+
+def test_measured_columns_are_neither_simulated_nor_modelled() -> None:
+    text = legend(RUNTIME)
+    assert text.startswith("measured: median ms, quartiles ms")
+    assert {column.tier for column in RUNTIME} == {"", "measured"}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0000012, "0.001"), (0.000512, "0.512"), (0.0065, "6.50"), (0.073, "73.0"), (1.25, "1250")],
+)
+def test_milliseconds_read_with_three_figures(seconds: float, text: str) -> None:
+    assert milliseconds_text(seconds) == text

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from sgq.errors import UsageError
-from sgq.report import Report
+from sgq.report import Report, RuntimeRow
 from sgq.report.html import render_html, write_html
 
 VOID = {"meta", "use", "path", "br"}
@@ -87,3 +88,11 @@ def test_a_page_is_written_whole_or_refused(report: Report, tmp_path: Path) -> N
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == render_html(report)
     with pytest.raises(UsageError, match=r"report\.html"):
         write_html(report, tmp_path / "report.html" / "report.html")
+
+
+def test_measured_rows_have_a_table_of_their_own(report: Report, runtime: tuple[RuntimeRow, ...]) -> None:
+    assert "<h2>Runtime</h2>" not in render_html(report)
+    page = Page(render_html(replace(report, runtime=runtime)))
+    assert ("td", "fp32 <csr>", False) in page.cells
+    for text in ("8.00", "6.00–20.0", "4.00", "8.00 KiB", "2.00 KiB", "4.00 KiB"):
+        assert ("td", text, True) in page.cells

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
-from sgq.report import Report
+from sgq.report import Report, RuntimeRow
 from sgq.report.columns import COMPARISON
 from sgq.report.table import markdown_table, print_comparison, print_report
 
@@ -64,3 +65,15 @@ def test_a_markdown_table_aligns_numbers_right_and_escapes_bars(report: Report) 
     assert "a\\|b" in markdown_table(
         COMPARISON[:1], [type(report.rows[0])(**{**vars(report.rows[0]), "name": "a|b"})]
     )
+
+
+def test_measured_rows_are_printed_below_the_comparison(
+    report: Report, runtime: tuple[RuntimeRow, ...]
+) -> None:
+    text = printed(replace(report, runtime=runtime), width=140)
+    line = next(line for line in text.splitlines() if line.startswith("integer"))
+    assert line.split() == [
+        *("integer", "2.00", "1.50–5.00", "1.00"),
+        *("2.00", "KiB", "512", "B", "1.00", "KiB"),
+        *("9", "2", "cpu"),
+    ]

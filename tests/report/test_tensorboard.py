@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.metadata import PLUGIN_NAME, parse_session_start_info_plugin_data
 
 from sgq.errors import UsageError
-from sgq.report import Report
+from sgq.report import Report, RuntimeRow
 from sgq.report.tensorboard import EVENT_FILES, TensorBoardRun
 
 
@@ -106,3 +106,12 @@ def test_an_unwritable_run_folder_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "occupied").write_text("a file")
     with pytest.raises(UsageError, match="occupied"), TensorBoardRun(tmp_path / "occupied" / "run"):
         pass
+
+
+def test_measured_rows_have_tags_of_their_own(runtime: tuple[RuntimeRow, ...], tmp_path: Path) -> None:
+    with TensorBoardRun(tmp_path) as run:
+        run.runtime(runtime)
+    events = read(tmp_path)
+    assert events.Scalars("runtime/integer/median_s")[0].value == pytest.approx(0.002)
+    assert events.Scalars("runtime/integer/peak_bytes")[0].value == 2048.0
+    assert events.Scalars("runtime/fp32_<csr>/file_bytes")[0].value == 4096.0
