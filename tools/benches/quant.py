@@ -14,10 +14,10 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from benches.interleaved import Timing, measure
-
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from sgq.runtime.measuring import Latency
 
 AIMS = {"qat_step_int8": 1.4, "qat_step_taq": 1.6}
 HIDDEN = 64
@@ -86,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> QuantResult:
     """Measure GCN and GAT; raise DataError where the data set cannot be had."""
     from sgq.errors import UsageError
+    from sgq.runtime.measuring import interleaved_latency
 
     if given.rounds < 15:
         raise UsageError(f"expected at least 15 rounds (got {given.rounds})")
@@ -93,7 +94,7 @@ def run(given: argparse.Namespace) -> QuantResult:
     for model, adjacency in (("gcn", "csr"), ("gat", "edge_index")):
         with ExitStack() as held:
             steps = _steps(model, adjacency, given.data, held)
-            timings = measure(steps, rounds=given.rounds, warm_up=WARM_UP)
+            timings = interleaved_latency(steps, repeats=given.rounds, warmup=WARM_UP)
         rows += [_row(model, adjacency, name, timings) for name in timings]
     summary = {_key(row): round(row.ratio, 3) for row in rows if row.phase == "frozen"}
     summary |= {f"{_key(row)}_track": round(row.ratio, 3) for row in rows if row.phase == "track"}
@@ -104,12 +105,20 @@ def _key(row: Row) -> str:
     return f"qat_step_{row.step}" + ("" if row.model == "gcn" else f"_{row.model}")
 
 
-def _row(model: str, adjacency: str, name: str, timings: dict[str, Timing]) -> Row:
+def _row(model: str, adjacency: str, name: str, timings: dict[str, Latency]) -> Row:
     step, _, phase = name.partition(" ")
-    timing = timings[name]
-    first, third = timing.quartiles_s
-    ratio = timing.ratio_to(timings["float"])
-    return Row(model, adjacency, step, phase, timing.median_s, first, third, ratio, len(timing.rounds_s))
+    latency = timings[name]
+    return Row(
+        model,
+        adjacency,
+        step,
+        phase,
+        latency.median_s,
+        latency.lower_quartile_s,
+        latency.upper_quartile_s,
+        latency.ratio_to(timings["float"]),
+        latency.repeats,
+    )
 
 
 def _steps(
