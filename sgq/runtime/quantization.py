@@ -13,6 +13,7 @@ from quantizers import Quantizer, code_bounds
 from quantizers.affine import AffineParameters, affine_parameters, quantize
 from quantizers.clipping import best_range
 from quantizers.groups import GroupedValues
+from quantizers.row_fake_quantize import ROW_CANDIDATES
 from quantizers.spec import FLOAT_BITS, QuantizerSpec
 from sgq.runtime.packed import (
     VECTOR,
@@ -23,8 +24,6 @@ from sgq.runtime.packed import (
     pack_rows,
     with_head_padding,
 )
-
-ROW_CANDIDATES = 16
 
 
 @dataclass(frozen=True)

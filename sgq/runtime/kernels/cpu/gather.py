@@ -13,10 +13,11 @@ from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
 
+from sgq.runtime.csr import COLUMN_PADDING
 from sgq.runtime.kernels.cpu import vectors as v
 from sgq.runtime.packed import VECTOR
 
-AHEAD = 48
+AHEAD = COLUMN_PADDING - 16
 """How many edges ahead rows are prefetched; columns are padded by as many."""
 
 TILE = 8

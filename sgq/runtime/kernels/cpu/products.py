@@ -19,15 +19,12 @@ from sgq.runtime.kernels.cpu import lanes as lane
 from sgq.runtime.kernels.cpu import vectors as v
 from sgq.runtime.kernels.cpu.compiling import parallel_kernel, row_function
 from sgq.runtime.kernels.cpu.finishing import finish_row, load_number, score_row, store_number
+from sgq.runtime.weights import NIBBLE, TABLE_COLUMNS
 
 ROWS = 6
 """Rows that a register block multiplies at once."""
 COLUMNS = 16
 """Columns of a register block: two vectors."""
-NIBBLE = 4
-"""Features that one table entry sums."""
-TABLE_COLUMNS = 64
-"""Columns of a table: four vectors of 16-bit sums."""
 GROUP = 8
 """Register blocks that a thread takes at a time."""
 BIT_ROWS = 64
