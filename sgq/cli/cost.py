@@ -71,16 +71,12 @@ def _of_recipe(arguments: argparse.Namespace) -> Costed:
 def _measured(subject: Subject, plan: Plan, recipe: LoadedRecipe) -> RuntimeComparison:
     """Measure the calibrated model: neither latency nor memory depends on how well it was trained."""
     from sgq.cli.runtime_view import measure_runtime
-    from sgq.pipeline.tasks import NodeTask
-    from sgq.pipeline.wrapping import calibrate, wrap
+    from sgq.pipeline.wrapping import quantized
     from sgq.runtime.comparison import written_bytes
 
-    task = subject.task.with_buckets(plan.bucket_edges) if plan.bucket_edges else subject.task
-    bucket = task.data.bucket if isinstance(task, NodeTask) and plan.buckets else None
-    quantized = wrap(subject.model, plan, bucket=bucket)
-    calibrate(quantized, plan, task)
-    file_bytes = written_bytes(quantized, plan, recipe_text=recipe.text)
-    return measure_runtime(subject, quantized.eval(), plan, file_bytes=file_bytes)
+    model, _ = quantized(subject.model, plan, subject.task)
+    file_bytes = written_bytes(model, plan, recipe_text=recipe.text)
+    return measure_runtime(subject, model.eval(), plan, file_bytes=file_bytes)
 
 
 def _of_checkpoint(arguments: argparse.Namespace) -> Costed:

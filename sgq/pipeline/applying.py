@@ -19,9 +19,9 @@ from sgq.models import GENERAL_TRAINING, TrainingDefaults
 from sgq.pipeline.distillation import Teacher
 from sgq.pipeline.evaluation import accuracy
 from sgq.pipeline.planning import plan_for
-from sgq.pipeline.tasks import NodeTask, Task, as_task
+from sgq.pipeline.tasks import Task, as_task
 from sgq.pipeline.training import TrainingHistory, TrainingSettings, fit
-from sgq.pipeline.wrapping import calibrate, prequantized, wrap
+from sgq.pipeline.wrapping import prequantized, quantized
 from sgq.recipe import LoadedRecipe, load_recipe
 from sgq.recipe.plan import Plan
 
@@ -120,11 +120,7 @@ def apply(
     if on_plan is not None:
         on_plan(made)
     float_accuracy = Accuracies(accuracy(model, task, "val"), accuracy(model, task, "test"))
-    bucketed = task.with_buckets(made.bucket_edges) if made.bucket_edges else task
-    wrapped = wrap(
-        model, made, bucket=bucketed.data.bucket if isinstance(bucketed, NodeTask) and made.buckets else None
-    )
-    calibrate(wrapped, made, bucketed)
+    wrapped, bucketed = quantized(model, made, task)
     teacher = Teacher(model, task) if made.finetuning.distill > 0 else None
     with prequantized(wrapped, made, bucketed) as static:
         history = finetune(wrapped, made, static, training=training, teacher=teacher, seed=seed, quiet=quiet)

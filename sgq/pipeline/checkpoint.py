@@ -8,6 +8,7 @@ the recipe, a fingerprint of the float model and a checksum. Float checkpoints a
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -137,21 +138,49 @@ def read(path: str | os.PathLike[str]) -> CheckpointContents:
     )
 
 
-def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Module:
+def load(path: str | os.PathLike[str], model: nn.Module | None = None, *, data: Any = None) -> nn.Module:
     """Return the model of a checkpoint; a quantized one, in fake-quantized float, where it has a plan.
 
     `model` is the float model, freshly built; a float checkpoint is loaded into it in place, a packed one
     into a copy. Without it, a zoo model is built as the header says. Quantized outputs equal those of the
-    model that was saved. Names or shapes that do not fit are a CheckpointError that lists them all.
+    model that was saved. With `data`, a graph, a packed checkpoint becomes an integer model, as `sgq.lower`
+    makes it; a graph without features (`x` is None) gets those that the file holds. Names or shapes that do
+    not fit are a CheckpointError that lists them all.
     """
     from sgq.pipeline.fingerprint import built_model
 
     contents = read(path)
+    if data is not None and contents.plan is None:
+        raise CheckpointError(f'"{path}" is of a float model: expected a packed one to lower on data')
     if model is None:
         model = built_model(zoo_arguments(path, contents))
     if contents.plan is None:
         return load_tensors(model, contents.tensors, path)
-    return _restored(path, model, contents, contents.plan)
+    restored = _restored(path, model, contents, contents.plan)
+    if data is None:
+        return restored
+    from sgq.runtime.lowering.program import lower
+
+    return lower(restored, _with_features(path, contents, data))
+
+
+def _with_features(path: str | os.PathLike[str], contents: CheckpointContents, data: Any) -> Any:
+    """Return the data; with the file's features where they have none."""
+    if data.x is not None:
+        return data
+    features = contents.features
+    if features is None:
+        raise CheckpointError(
+            f'"{path}" holds no features, and the data have none (x is None): save them with '
+            "sgq.save(..., features=x), or give the data theirs"
+        )
+    if features.encoded.shape[0] != data.num_nodes:
+        raise CheckpointError(
+            f'"{path}" holds features of {features.encoded.shape[0]} nodes (the data have {data.num_nodes})'
+        )
+    filled = copy.copy(data)
+    filled.x = features.dequantized() if features.form == "dense" else features.to_csr()
+    return filled
 
 
 def load_tensors(model: nn.Module, tensors: dict[str, Tensor], path: str | os.PathLike[str]) -> nn.Module:

@@ -13,7 +13,7 @@ from quantizers import Phase
 from sgq.errors import PlanError
 from sgq.graph.wrap import Assignment, quantizer_at, quantizers_of, wrap_sites
 from sgq.pipeline.evaluation import evaluating
-from sgq.pipeline.tasks import Task, as_task
+from sgq.pipeline.tasks import NodeTask, Task, as_task
 from sgq.recipe.plan import Plan
 
 
@@ -62,6 +62,16 @@ def calibrate(model: nn.Module, plan: Plan, data: Any) -> None:
             "adjacency (a sparse one fuses messages) or another model. Make the plan anew on this data"
         )
     set_phase(model, Phase.FROZEN)
+
+
+def quantized(model: nn.Module, plan: Plan, task: Task) -> tuple[nn.Module, Task]:
+    """Return a copy of the model quantized by a plan, not finetuned, and the task with the plan's buckets."""
+    if plan.bucket_edges:
+        task = task.with_buckets(plan.bucket_edges)
+    whole = isinstance(task, NodeTask) and plan.buckets
+    wrapped = wrap(model, plan, bucket=task.data.bucket if whole else None)  # type: ignore[attr-defined]
+    calibrate(wrapped, plan, task)
+    return wrapped, task
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -54,10 +54,6 @@ class Csr:
         yield self.columns
         if self.weights is not None:
             yield self.weights
-
-    def weighted(self, weights: Tensor | None) -> Csr:
-        """Return the same edges with other weights [edges], in their order here."""
-        return replace(self, weights=None if weights is None else weights.float().contiguous())
 
 
 def csr_of(

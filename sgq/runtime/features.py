@@ -26,7 +26,7 @@ class SparseFeatures:
 
     `pointers` [rows + 1] int32, `columns` [non-zeros + 64] int16 (read as unsigned) or int32, `codes`
     [non-zeros] uint8 or one code for all. A value is (code − zero point) · scale with its row's `parameters`
-    [rows, 2].
+    [rows, 2], or those of all rows [1, 2].
     """
 
     pointers: Tensor
@@ -140,6 +140,9 @@ def sparse_features(
         levels = torch.where(counts > 0, (most - pairs[:, 1]) * pairs[:, 0], 0.0)
         pairs = torch.stack([levels, torch.zeros_like(levels)], dim=1).float().contiguous()
         codes = torch.ones(1, dtype=torch.uint8, device=codes.device)
+    filled = pairs[counts > 0]
+    if filled.size(0) and bool((filled == filled[0]).all()):
+        pairs = filled[:1].contiguous()
     return SparseFeatures(
         pointers.to(torch.int32).contiguous(), short, codes.contiguous(), pairs, rows, channels
     )

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sgq.errors import ModelError
 from sgq.runtime.packed import PackedTensor
 from sgq.runtime.quantization import Quantization, quantized
 
@@ -20,7 +21,8 @@ class Finish:
 
     `multiply` and `add` [width] are one number a channel, or None. `slope` is LeakyReLU's for negative
     values, or ELU's alpha. `rows` counts the rows of each segment that codes with bits by bucket go to;
-    `heads` is how many heads the channels are, each a multiple of 8 wide where there are several.
+    `heads` is how many heads the channels are, each a multiple of 8 wide where there are several. Raises
+    ModelError for a LeakyReLU that is no maximum: its slope is between 0 and 1.
     """
 
     multiply: Tensor | None = None
@@ -30,6 +32,11 @@ class Finish:
     quantization: Quantization | None = None
     rows: tuple[int, ...] = ()
     heads: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse slopes that kernels have no form for."""
+        if self.activation == "leaky_relu" and not 0.0 <= self.slope <= 1.0:
+            raise ModelError(f"expected a slope of LeakyReLU between 0 and 1 (got {self.slope:g})")
 
     def scaled(self, scale: Tensor) -> Finish:
         """Return the finish of sums that are still to be multiplied by `scale` [width]."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -154,10 +154,24 @@ def stored_bytes(tensors: Iterable[Tensor]) -> int:
     return sum(sizes.values())
 
 
+@runtime_checkable
+class HoldsTensors(Protocol):
+    """What says itself which tensors it holds in memory."""
+
+    def tensors(self) -> Iterable[Tensor]:
+        """Yield what it holds in memory."""
+        ...
+
+
 def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors of a tensor, or of a nest of tuples, lists and mappings; all else holds none."""
+    """Yield the tensors of a tensor, of what has `tensors()`, or of a nest of tuples, lists and mappings.
+
+    All else holds none.
+    """
     if isinstance(value, Tensor):
         yield value
+    elif isinstance(value, HoldsTensors):
+        yield from value.tensors()
     elif isinstance(value, Mapping):
         for member in value.values():
             yield from tensors_in(member)

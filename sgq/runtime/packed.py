@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from typing import Literal
 
@@ -65,6 +65,11 @@ class Layout:
     def width(self) -> int:
         """Channels of a row over all heads, with the padding of heads, without that of bytes."""
         return self.heads * self.head_channels
+
+    @cached_property
+    def table(self) -> Tensor:
+        """The segments as kernels read them, int64 [segments, 5], in the order of their fields."""
+        return torch.tensor([(s.rows, s.bits, s.row_bytes, s.first_row, s.first_byte) for s in self.segments])
 
     @property
     def nbytes(self) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sgq.errors import ModelError
-from sgq.runtime.packed import PackedTensor, layout_of, pack_rows
+from sgq.runtime.packed import BYTE_BITS, PackedTensor, layout_of, pack_rows
 
 TILE_COLUMNS = 16
 """Columns of a register block of the packed product."""
@@ -31,9 +31,9 @@ class IntegerWeight:
     """A weight [inputs, outputs] as whole numbers times a scale an output, in one of four forms.
 
     "tiles" int16 [tiles, pairs of inputs, 16, 2] for packed rows; "tables" int16 [tiles, half bytes, 16, 64],
-    the sums of every four inputs, for rows of bits; "rows" 8-bit packed rows for sparse features; "float"
-    fp32 [inputs, outputs], with the scale in it, for what integers cannot hold. `largest` bounds the whole
-    numbers.
+    the sums of every four inputs, for rows of bits; "rows" packed rows of 4 or 8 bits for sparse features;
+    "float" fp32 [tiles, inputs, 16], with the scale in it, for what integers cannot hold. `largest` bounds
+    the whole numbers.
     """
 
     form: Form
@@ -59,7 +59,7 @@ class IntegerWeight:
     def integers(self) -> Tensor:
         """Return the whole numbers as fp32 [inputs, outputs] (the values themselves in form "float")."""
         if self.form == "float":
-            return self.data
+            return self.data.permute(1, 0, 2).reshape(self.inputs, -1)[:, : self.outputs]
         if self.packed is not None:
             pairs = self.packed.parameters
             zero_point = pairs[:, 1] if self.packed.per == "channel" else pairs[0, 1]
@@ -107,12 +107,14 @@ def tabled(integers: Tensor, scale: Tensor) -> IntegerWeight:
 
 
 def as_rows(integers: Tensor, scale: Tensor) -> IntegerWeight:
-    """Return whole numbers [inputs, outputs], a range of at most 255 each, as rows for sparse features."""
+    """Return whole numbers [inputs, outputs], a range of at most 255 each, as rows for sparse features.
+
+    They are held at 4 bits where their range is at most 15, else at 8.
+    """
     inputs, outputs = integers.shape
     least = integers.amin(0)
     zero_point = -least.float()
     same = bool((zero_point == zero_point.amax()).all()) or int(integers.max()) + int(zero_point.max()) <= 255
-    layout = layout_of((inputs,), outputs, (8,))
     if same:
         shift = zero_point.amax()
         pairs = torch.stack([torch.ones_like(shift), shift]).view(1, 2)
@@ -120,6 +122,7 @@ def as_rows(integers: Tensor, scale: Tensor) -> IntegerWeight:
     else:
         pairs = torch.stack([torch.ones_like(zero_point), zero_point], dim=1)
         codes = integers + zero_point
+    layout = layout_of((inputs,), outputs, (NIBBLE if int(codes.max()) < 2**NIBBLE else BYTE_BITS,))
     packed = PackedTensor(
         pack_rows(codes, layout), pairs.contiguous(), "segment" if same else "channel", layout
     )
@@ -130,8 +133,10 @@ def as_rows(integers: Tensor, scale: Tensor) -> IntegerWeight:
 
 def in_float(values: Tensor) -> IntegerWeight:
     """Return a weight [inputs, outputs] in fp32."""
-    values = values.float().contiguous()
-    return IntegerWeight("float", values, values.new_ones(1), values.size(0), values.size(1), 0)
+    inputs, outputs = values.shape
+    padded = torch.nn.functional.pad(values.float(), (0, -outputs % TILE_COLUMNS))
+    data = padded.view(inputs, -1, TILE_COLUMNS).permute(1, 0, 2).contiguous()
+    return IntegerWeight("float", data, data.new_ones(1), inputs, outputs, 0)
 
 
 def table_chunk(weight: IntegerWeight) -> int:
@@ -141,6 +146,5 @@ def table_chunk(weight: IntegerWeight) -> int:
 
 def padded_outputs(weight: IntegerWeight) -> int:
     """Return the channels that a row of sums needs in tiles or tables, padding included."""
-    if weight.form == "tiles":
-        return weight.data.size(0) * TILE_COLUMNS
-    return weight.data.size(0) * TABLE_COLUMNS
+    columns = TABLE_COLUMNS if weight.form == "tables" else TILE_COLUMNS
+    return weight.data.size(0) * columns

@@ -301,3 +301,42 @@ def test_metadata_are_texts_and_a_recipe_needs_its_plan(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="saved with its plan"):
         sgq.save(path, float_model(), recipe_text="recipe: {}")
     assert not path.exists()
+
+
+@pytest.mark.parametrize("text", [INT4, TAQ])
+def test_with_data_a_packed_checkpoint_becomes_the_integer_model(tmp_path: Path, text: str) -> None:
+    data, made = community_graph(), applied("gcn", text)
+    path = sgq.save(tmp_path / "model.safetensors", made.model, made.plan)
+    wanted = sgq.lower(made.model, data)()
+    integer = sgq.load(path, data=data)
+    assert integer.report.simulated == ()
+    assert torch.equal(integer(), wanted)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("text", [INT4, TAQ])
+def test_an_integer_model_takes_the_features_of_its_file(tmp_path: Path, text: str, sparse: bool) -> None:
+    data, made = community_graph(), applied("gcn", text)
+    if sparse:
+        data.x = data.x * (data.x > 1.0)
+    path = sgq.save(tmp_path / "model.safetensors", made.model, made.plan, features=data.x)
+    bare = data.clone()
+    bare.x, bare.num_nodes = None, data.num_nodes
+    integer = sgq.load(path, data=bare)
+    assert bare.x is None
+    assert torch.allclose(integer(), sgq.lower(made.model, data)(), atol=1e-5)
+
+
+def test_an_integer_model_needs_a_plan_and_features_of_its_nodes(tmp_path: Path) -> None:
+    data, made = community_graph(), applied()
+    plain = sgq.save(tmp_path / "float.safetensors", float_model())
+    with pytest.raises(CheckpointError, match="of a float model"):
+        sgq.load(plain, float_model(), data=data)
+    bare = data.clone()
+    bare.x, bare.num_nodes = None, data.num_nodes
+    with pytest.raises(CheckpointError, match="holds no features"):
+        sgq.load(sgq.save(tmp_path / "bare.safetensors", made.model, made.plan), data=bare)
+    full = sgq.save(tmp_path / "full.safetensors", made.model, made.plan, features=data.x)
+    bare.num_nodes = data.num_nodes + 1
+    with pytest.raises(CheckpointError, match=r"features of \d+ nodes"):
+        sgq.load(full, data=bare)

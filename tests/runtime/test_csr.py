@@ -53,16 +53,14 @@ def test_the_same_edges_are_there_with_and_without_segments(graph: Edges) -> Non
         assert graph.bucket[columns[inside.cumsum(0)[:-1] > 0]].eq(part).all()
 
 
-def test_other_weights_keep_the_edges() -> None:
-    csr = csr_of(torch.tensor([0, 1]), torch.tensor([1, 0]), rows=2)
-    assert csr.weights is None
-    assert len(list(csr.tensors())) == 2
-    weighted = csr.weighted(torch.tensor([2.0, 3.0], dtype=torch.float64))
+def test_weights_are_single_precision_in_the_order_of_the_edges() -> None:
+    source, target = torch.tensor([0, 1]), torch.tensor([1, 0])
+    assert len(list(csr_of(source, target, rows=2).tensors())) == 2
+    weighted = csr_of(source, target, torch.tensor([2.0, 3.0], dtype=torch.float64), rows=2)
     assert weighted.weights is not None
     assert weighted.weights.dtype is torch.float32
-    assert weighted.columns is csr.columns
+    assert weighted.weights.tolist() == [3.0, 2.0]
     assert len(list(weighted.tensors())) == 3
-    assert weighted.weighted(None).weights is None
 
 
 def test_no_nodes_and_no_edges() -> None:

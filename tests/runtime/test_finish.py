@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from quantizers import QuantizerSpec
+from sgq.errors import ModelError
 from sgq.runtime.finish import Activation, Finish, activated, finished
 from sgq.runtime.packed import PackedTensor
 from tests.runtime.graphs import normal, rule_of
@@ -62,3 +63,9 @@ def test_a_finish_without_codes_keeps_the_rest() -> None:
     assert finish.in_float() == Finish(add=finish.add, activation="elu", slope=1.0)
     assert len(finish.tensors()) == 2
     assert len(finish.in_float().tensors()) == 1
+
+
+@pytest.mark.parametrize("slope", [-0.1, 1.5])
+def test_a_leaky_relu_that_is_no_maximum_is_refused(slope: float) -> None:
+    with pytest.raises(ModelError, match="between 0 and 1"):
+        Finish(activation="leaky_relu", slope=slope)

@@ -85,7 +85,7 @@ def test_weights_in_float_are_the_values_themselves() -> None:
     weight = in_float(values)
     assert torch.equal(weight.values(), values.float())
     assert torch.equal(weight.integers(), values.float())
-    assert [tensor.numel() for tensor in weight.tensors()] == [15, 1]
+    assert [tensor.numel() for tensor in weight.tensors()] == [16 * 3, 1]
 
 
 def test_weights_say_what_they_hold_in_memory() -> None:

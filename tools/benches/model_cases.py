@@ -100,12 +100,7 @@ def subject(
 def calibrated(model: nn.Module, task: Task, recipe: str) -> tuple[nn.Module, Task]:
     """Return the model quantized by a shipped recipe, not finetuned, and its task with the plan's buckets."""
     from sgq.pipeline.planning import plan_for
-    from sgq.pipeline.tasks import NodeTask
-    from sgq.pipeline.wrapping import calibrate, wrap
+    from sgq.pipeline.wrapping import quantized
 
-    plan = plan_for(model, recipe, task)
-    bucketed = task.with_buckets(plan.bucket_edges) if plan.bucket_edges else task
-    bucket = bucketed.data.bucket if isinstance(bucketed, NodeTask) and plan.buckets else None
-    wrapped = wrap(model, plan, bucket=bucket)
-    calibrate(wrapped, plan, bucketed)
+    wrapped, bucketed = quantized(model, plan_for(model, recipe, task), task)
     return wrapped.eval(), bucketed

@@ -135,7 +135,7 @@ def _steps(
     from sgq.models import build, default_options
     from sgq.pipeline.planning import plan_for
     from sgq.pipeline.tasks import NodeTask
-    from sgq.pipeline.wrapping import calibrate, prequantized, set_phase, wrap
+    from sgq.pipeline.wrapping import prequantized, quantized, set_phase
 
     dataset = load(data_name, adjacency=adjacency, features="dense")  # type: ignore[arg-type]
     options = default_options(model_name)
@@ -150,9 +150,7 @@ def _steps(
     steps = {"float": _step(copy.deepcopy(model), task)}
     for name, recipe in (("int8", "int8"), ("taq", f"sgquant/{model_name}-taq")):
         plan = plan_for(model, recipe, task)
-        bucketed = task.with_buckets(plan.bucket_edges) if plan.bucket_edges else task
-        wrapped = wrap(model, plan, bucket=bucketed.data.bucket if plan.buckets else None)
-        calibrate(wrapped, plan, bucketed)
+        wrapped, bucketed = quantized(model, plan, task)
         for phase in (Phase.FROZEN, Phase.TRACK):
             trained = copy.deepcopy(wrapped)
             set_phase(trained, phase)

@@ -1,12 +1,13 @@
 """Integer kernels: one name each, with implementations in torch (any device), numba (CPU) and Triton (CUDA).
 
 Which one runs goes by the device of the codes, unless `implementation` names one. All give the same
-numbers but for the order of their sums.
+numbers but for the order of their sums. On a CPU, a `workspace` decides where results lie and when they are
+computed; elsewhere they are computed at once.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,8 +17,9 @@ import sgq.runtime.kernels.reference as reference
 from sgq.errors import ModelError
 from sgq.runtime.finish import Finish
 from sgq.runtime.kernels.contract import AttentionKind, EdgeAttention, Implementation, Reduction, Scores
-from sgq.runtime.packed import PackedTensor, with_head_padding
+from sgq.runtime.packed import PackedTensor
 from sgq.runtime.quantization import Quantization
+from sgq.runtime.workspace import Workspace
 
 if TYPE_CHECKING:
     from sgq.runtime.csr import Csr
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from sgq.runtime.weights import IntegerWeight
 
 __all__ = ["EdgeAttention", "Scores", "aggregate", "attention", "finish_values", "linear", "quantize"]
+
+AT_ONCE = Workspace()
 
 
 def aggregate(
@@ -35,6 +39,7 @@ def aggregate(
     reduction: Reduction = "sum",
     coefficients: EdgeAttention | None = None,
     implementation: Implementation | None = None,
+    workspace: Workspace = AT_ONCE,
 ) -> Tensor | PackedTensor:
     """Return, for every node, the rows of its sources brought together and finished.
 
@@ -44,15 +49,15 @@ def aggregate(
     if finish.quantization is not None and finish.quantization.clips_rows:
         values = aggregate(
             graph, x, finish.in_float(), reduction=reduction, coefficients=coefficients,
-            implementation=implementation,
+            implementation=implementation, workspace=workspace,
         )  # fmt: skip
-        return _clipped(values, finish)
+        return _clipped(values, finish, workspace)
     if x.layout.rows != graph.sources:
         raise ModelError(f"expected rows of {graph.sources} sources (got {x.layout.rows})")
     if coefficients is not None and coefficients.codes.size(0) != graph.edges:
         raise ModelError(f"expected attention of {graph.edges} edges (got {coefficients.codes.size(0)})")
-    module = _module(x.codes.device, implementation)
-    return module.aggregate(graph, x, finish, reduction=reduction, coefficients=coefficients)
+    kernel = _kernel("aggregate", x.codes.device, implementation, workspace)
+    return kernel(graph, x, finish, reduction=reduction, coefficients=coefficients)
 
 
 def linear(
@@ -63,6 +68,7 @@ def linear(
     addend: Tensor | None = None,
     scores: Scores | None = None,
     implementation: Implementation | None = None,
+    workspace: Workspace = AT_ONCE,
 ) -> Tensor | PackedTensor:
     """Return x · weight, plus `addend` [rows, channels], finished; fill `scores` where given.
 
@@ -71,17 +77,15 @@ def linear(
     """
     if finish.quantization is not None and finish.quantization.clips_rows:
         values = linear(
-            x, weight, finish.in_float(), addend=addend, scores=scores, implementation=implementation
-        )
-        return _clipped(values, finish)
+            x, weight, finish.in_float(), addend=addend, scores=scores, implementation=implementation,
+            workspace=workspace,
+        )  # fmt: skip
+        return _clipped(values, finish, workspace)
     inputs = x.layout.width if isinstance(x, PackedTensor) else x.channels
     if inputs != weight.inputs:
         raise ModelError(f"expected rows of {weight.inputs} channels (got {inputs})")
-    if weight.form == "float":
-        assert isinstance(x, PackedTensor)
-        return _linear_in_float(x, weight, finish, addend, scores)
-    module = _module(weight.data.device, implementation)
-    return module.linear(x, weight, finish, addend=addend, scores=scores)
+    kernel = _kernel("linear", weight.data.device, implementation, workspace)
+    return kernel(x, weight, finish, addend=addend, scores=scores)
 
 
 def attention(
@@ -95,6 +99,7 @@ def attention(
     slope: float = 0.0,
     quantization: Quantization | None = None,
     implementation: Implementation | None = None,
+    workspace: Workspace = AT_ONCE,
 ) -> EdgeAttention:
     """Return the softmax, over the edges into each node, of the edges' scores; codes by `quantization`.
 
@@ -102,8 +107,8 @@ def attention(
     two rows times `vector` [width], 0 at the padding of heads, summed by head (GATv2); "cosine": their dot
     product times `vector` [1] (AGNN).
     """
-    module = _module(source.codes.device, implementation)
-    return module.attention(
+    kernel = _kernel("attention", source.codes.device, implementation, workspace)
+    return kernel(
         graph, source, target, kind=kind, heads=heads, vector=vector, slope=slope, quantization=quantization
     )
 
@@ -115,6 +120,7 @@ def quantize(
     rows: tuple[int, ...] | None = None,
     heads: int = 1,
     implementation: Implementation | None = None,
+    workspace: Workspace = AT_ONCE,
 ) -> PackedTensor:
     """Return values [rows, width] as codes; `rows` counts those of each segment.
 
@@ -122,49 +128,50 @@ def quantize(
     """
     rows = rows or (values.size(0),)
     if quantization.clips_rows:
-        return reference.quantize(values, quantization, rows, heads)
-    return _module(values.device, implementation).quantize(values, quantization, rows, heads)
+        return _clipped(values, Finish(quantization=quantization, rows=rows, heads=heads), workspace)
+    return _kernel("quantize", values.device, implementation, workspace)(values, quantization, rows, heads)
 
 
-def _clipped(values: Any, finish: Finish) -> PackedTensor:
+def _clipped(values: Any, finish: Finish, workspace: Workspace) -> PackedTensor:
     """Quantize rows whose ranges are searched for: the search is torch's, after the kernel."""
-    assert finish.quantization is not None
+    quantization = finish.quantization
+    assert quantization is not None
     rows = finish.rows or (values.size(0),)
-    return reference.quantize(values, finish.quantization, rows, finish.heads)
+
+    def search() -> tuple[Tensor, Tensor]:
+        found = reference.quantize(values, quantization, rows, finish.heads)
+        return found.codes, found.parameters
+
+    codes, parameters = workspace.computed(search)
+    layout = quantization.layout(rows, values[0].numel() // finish.heads, heads=finish.heads)
+    return PackedTensor(codes, parameters, quantization.per, layout)
 
 
 def finish_values(
-    values: Tensor, finish: Finish, *, implementation: Implementation | None = None
+    values: Tensor,
+    finish: Finish,
+    *,
+    implementation: Implementation | None = None,
+    workspace: Workspace = AT_ONCE,
 ) -> Tensor | PackedTensor:
     """Return values [rows, width] finished."""
     if finish.quantization is not None and finish.quantization.clips_rows:
-        finished = finish_values(values, finish.in_float(), implementation=implementation)
-        return _clipped(finished, finish)
-    return _module(values.device, implementation).finish_values(values, finish)
+        done = finish_values(values, finish.in_float(), implementation=implementation, workspace=workspace)
+        return _clipped(done, finish, workspace)
+    return _kernel("finish_values", values.device, implementation, workspace)(values, finish)
 
 
-def _linear_in_float(
-    x: PackedTensor, weight: IntegerWeight, finish: Finish, addend: Tensor | None, scores: Scores | None
-) -> Tensor | PackedTensor:
-    """Multiply by an fp32 weight; the rows are unpacked for it."""
-    sums = with_head_padding(x.values(), x.layout) @ weight.data
-    if scores is not None:
-        reference.fill_scores(sums, scores)
-    if addend is not None:
-        sums = sums if finish.multiply is None else sums * finish.multiply
-        return finish_values(sums + addend, replace(finish, multiply=None))
-    return finish_values(sums, finish)
-
-
-def _module(device: torch.device, implementation: Implementation | None) -> Any:
-    """Return the module that implements the kernels."""
+def _kernel(
+    name: str, device: torch.device, implementation: Implementation | None, workspace: Workspace
+) -> Any:
+    """Return the function that implements a kernel."""
     chosen = implementation or {"cpu": "numba", "cuda": "triton"}.get(device.type, "torch")
     if chosen == "numba":
         from sgq.runtime.kernels.cpu import calls
 
-        return calls
+        return partial(getattr(calls, name), workspace=workspace)
     if chosen == "triton":
         from sgq.runtime.kernels.cuda import calls as cuda_calls
 
-        return cuda_calls
-    return reference
+        return getattr(cuda_calls, name)
+    return getattr(reference, name)

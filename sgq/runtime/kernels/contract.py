@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sgq.runtime.packed import VECTOR
 from sgq.runtime.quantization import Quantization
 
 Reduction = Literal["sum", "mean", "max"]
@@ -28,15 +29,27 @@ class EdgeAttention:
     zero_point: float
 
     @classmethod
+    def within(cls, room: Tensor, edges: int, heads: int, quantization: Quantization | None) -> EdgeAttention:
+        """Return coefficients in the room for them: `room_for` numbers, codes or fp32 without a rule."""
+        codes = room[: edges * heads].view(edges, heads)
+        if quantization is None or quantization.parameters is None:
+            return cls(codes, 1.0, 0.0)
+        scale, zero_point = quantization.parameters[0].tolist()
+        return cls(codes, scale, zero_point)
+
+    @classmethod
     def empty(
         cls, edges: int, heads: int, device: torch.device, quantization: Quantization | None
     ) -> EdgeAttention:
         """Return room for coefficients; without a rule they are fp32."""
-        if quantization is None or quantization.parameters is None:
-            return cls(torch.empty(edges, heads, device=device), 1.0, 0.0)
-        scale, zero_point = quantization.parameters[0].tolist()
-        codes = torch.empty(edges, heads, dtype=torch.uint8, device=device)
-        return cls(codes, scale, zero_point)
+        numbers, dtype = cls.room_for(edges, heads, quantization)
+        return cls.within(torch.empty(numbers, dtype=dtype, device=device), edges, heads, quantization)
+
+    @staticmethod
+    def room_for(edges: int, heads: int, quantization: Quantization | None) -> tuple[int, torch.dtype]:
+        """Return how many numbers coefficients take, a vector past the last one, and of which type."""
+        in_float = quantization is None or quantization.parameters is None
+        return edges * heads + VECTOR, torch.float32 if in_float else torch.uint8
 
     @property
     def heads(self) -> int:
@@ -56,7 +69,7 @@ class EdgeAttention:
 class Scores:
     """Room for what a product also gives: dot products of its sums with vectors, head by head.
 
-    `vectors` [vectors, width] fp32; `values` [rows, vectors · heads] fp32 is filled: the dot product over the
+    `vectors` [vectors, width] fp32; `values` [vectors, rows, heads] fp32 is filled: the dot product over the
     channels of a head, of sums scaled but without bias or activation.
     """
 

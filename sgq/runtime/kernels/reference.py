@@ -73,8 +73,8 @@ def finished_with(addend: Tensor | None, sums: Tensor, finish: Finish) -> Tensor
 
 def fill_scores(sums: Tensor, scores: Scores) -> None:
     """Write the dot products of sums [rows, width] with the vectors of `scores`, head by head."""
-    by_head = (sums.unsqueeze(1) * scores.vectors).unflatten(2, (scores.heads, -1))
-    scores.values.copy_(by_head.sum(3).flatten(1))
+    by_head = (sums.unsqueeze(0) * scores.vectors.unsqueeze(1)).unflatten(2, (scores.heads, -1))
+    scores.values.copy_(by_head.sum(3))
 
 
 def attention(

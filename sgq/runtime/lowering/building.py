@@ -114,6 +114,8 @@ class Builder:
 
     def activate(self, value: Value, activation: Activation, slope: float, *, sole: bool) -> Value:
         """Return the value after an activation."""
+        if activation == "leaky_relu" and not 0.0 <= slope <= 1.0:
+            raise CannotLower(f"a leaky ReLU whose slope is not between 0 and 1 ({slope:g})")
         finish = self._open_finish(value, sole)
         if finish is None or finish.activation != "none":
             return self._pointwise(value, Finish(activation=activation, slope=slope))

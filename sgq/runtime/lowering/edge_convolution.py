@@ -14,7 +14,8 @@ from sgq.runtime.csr import COLUMN_PADDING, Csr
 from sgq.runtime.finish import Finish
 from sgq.runtime.kernels.contract import Reduction
 from sgq.runtime.lowering.graphs import EdgeForm, PreparedInputs
-from sgq.runtime.lowering.steps import Step, Values, in_float, in_float_rows
+from sgq.runtime.lowering.steps import AT_ONCE, Step, Values, in_float, in_float_rows
+from sgq.runtime.workspace import Workspace
 
 EDGE_BLOCK = 8192
 """Edges whose messages are held at a time; a node with more edges than that is a block of its own."""
@@ -37,10 +38,14 @@ class EdgeConvStep:
         """The numbers of the values that it reads."""
         return (self.source,)
 
-    def run(self, values: Values, inputs: PreparedInputs) -> None:
+    def run(self, values: Values, inputs: PreparedInputs, workspace: Workspace) -> None:
         """Run the network block by block, and reduce each."""
+        given = values[self.source]
+        values[self.output] = workspace.computed(lambda: self._result(given, inputs))
+
+    def _result(self, given: Any, inputs: PreparedInputs) -> Tensor:
         graph = inputs.graphs[self.form]
-        x = in_float(values[self.source])
+        x = in_float(given)
         sizes = graph.sizes
         out = torch.zeros(graph.rows, self.channels, device=x.device)
         for first, last in _blocks(sizes):
@@ -52,13 +57,13 @@ class EdgeConvStep:
             rows = torch.cat([target, x[graph.columns[edges].long()] - target], dim=1)
             inner: Values = {0: rows}
             for step in self.network:
-                step.run(inner, inputs)
-            messages = in_float_rows(inner[self.network_output])
+                step.run(inner, inputs, AT_ONCE)
+            messages = in_float_rows(inner[self.network_output], AT_ONCE)
             block = _by_row(graph, first, last, count)
             reduced = kernels.aggregate(block, messages, Finish(), reduction=self.reduction)
             assert isinstance(reduced, Tensor)
             out[first:last] = reduced
-        values[self.output] = out
+        return out
 
     def tensors(self) -> Iterator[Tensor]:
         """Yield what it holds in memory."""

@@ -15,6 +15,7 @@ from sgq.runtime.csr import Csr, csr_of
 from sgq.runtime.features import BitFeatures, SparseFeatures
 from sgq.runtime.measuring import stored_bytes, tensors_in
 from sgq.runtime.packed import PackedTensor
+from sgq.runtime.workspace import Schedule
 
 Rows = Tensor | PackedTensor | SparseFeatures | BitFeatures
 """What rows of numbers may be at run time."""
@@ -55,6 +56,12 @@ class PreparedInputs:
     bucket: Tensor | None = None
     original: dict[str, Any] = field(default_factory=dict)
     data: Any = None
+    schedule: Schedule = field(default_factory=Schedule, compare=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the graph is."""
+        return next(rows_tensors(self.features)).device
 
     def tensors(self) -> Iterator[Tensor]:
         """Yield what it holds in memory, the features first; of `data`, what a model reads."""
@@ -66,6 +73,7 @@ class PreparedInputs:
         for tensor in (self.order, self.bucket, *self.original.values()):
             if isinstance(tensor, Tensor):
                 yield tensor
+        yield from self.schedule.tensors()
 
     @property
     def feature_nbytes(self) -> int:

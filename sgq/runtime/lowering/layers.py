@@ -162,12 +162,12 @@ def _gat(builder: Builder, conv: Any, value: Value) -> Value:
     if not isinstance(step, LinearStep) or rows.quantization is not None:
         raise CannotLower("the output of its linear layer is quantized before attention reads it")
     vectors = [_by_head(vector.detach(), heads) for vector in (conv.att_src, conv.att_dst)]
-    scores = builder.number()
+    numbers = (builder.number(), builder.number())
     step.score_vectors = torch.stack(vectors).contiguous()
-    step.score_output, step.score_heads = scores, heads
+    step.score_outputs, step.score_heads = numbers, heads
     source, target = (
-        _score_side(builder, scores, side, heads, slot(conv, f"{EDGE_UPDATE_ARGUMENT}alpha_{name}"))
-        for side, name in enumerate(("src", "dst"))
+        builder.quantized(Value(number, heads), slot(conv, f"{EDGE_UPDATE_ARGUMENT}alpha_{side}"), sole=True)
+        for number, side in zip(numbers, ("src", "dst"), strict=True)
     )
     form = EdgeForm(loops="renew" if conv.add_self_loops else "keep")
     attention = _attention(
@@ -229,17 +229,6 @@ def _edge_conv(builder: Builder, conv: Any, value: Value) -> Value:
     )
     out = Value(number, made.channels)
     return builder.quantized(out, slot(conv, AGGREGATE), sole=True)
-
-
-def _score_side(builder: Builder, scores: int, side: int, heads: int, quantizer: Any) -> Value:
-    """Return one side's additive scores, [nodes, heads], of the matrix that a product has filled."""
-    number = builder.number()
-
-    def take(values: dict[int, Any], inputs: Any) -> Tensor:
-        return values[scores][:, side * heads : (side + 1) * heads].contiguous()
-
-    builder.add(TorchStep((scores,), number, take), number)
-    return builder.quantized(Value(number, heads), quantizer, sole=True)
 
 
 def _attention(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,8 @@ from sgq.runtime.lowering.graphs import EdgeForm, PreparedInputs, Rows, build_cs
 from sgq.runtime.lowering.preparing import FeatureForm, form_of, pack_features
 from sgq.runtime.lowering.report import LoweringReport
 from sgq.runtime.lowering.steps import Step, in_float
-from sgq.runtime.measuring import stored_bytes
+from sgq.runtime.measuring import stored_bytes, tensors_in
+from sgq.runtime.workspace import Workspace
 
 FEATURES = "x"
 WEIGHTS = "edge_weight"
@@ -77,20 +79,28 @@ class LoweredModel(nn.Module):
         """Return logits, fp32, of prepared inputs (default: those that it was lowered on)."""
         inputs = self.inputs if inputs is None else inputs
         assert inputs is not None
-        values: dict[int, Any] = {
-            number: inputs.features if name == FEATURES else inputs.original.get(name)
-            for name, number in self.arguments.items()
-        }
-        for step, dead in zip(self.steps, self._dead, strict=True):
-            step.run(values, inputs)
-            for number in dead:
-                values.pop(number, None)
-        result: Tensor = in_float(values[self._output])
+        compute = partial(self._run, inputs)
+        on_cpu = inputs.device.type == "cpu"
+        result = inputs.schedule.run(compute) if on_cpu else compute(Workspace())
         if inputs.order is None or self._output_rows != "node" or result.size(0) != inputs.nodes:
             return result
         natural = torch.empty_like(result)
         natural[inputs.order] = result
         return natural
+
+    def _run(self, inputs: PreparedInputs, workspace: Workspace) -> Tensor:
+        """Return logits in the order of the prepared nodes."""
+        values: dict[int, Any] = {
+            number: inputs.features if name == FEATURES else inputs.original.get(name)
+            for name, number in self.arguments.items()
+        }
+        for step, dead in zip(self.steps, self._dead, strict=True):
+            step.run(values, inputs, workspace)
+            for number in dead:
+                values.pop(number, None)
+            workspace.end_step(tensors_in(list(values.values())))
+        result: Tensor = in_float(values[self._output], workspace)
+        return result
 
     def prepare(self, data: Any) -> PreparedInputs:
         """Return a graph (or a batch of graphs) as this model takes it: quantized, sorted, packed once.

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from quantizers.spec import FLOAT_BITS
 from sgq.graph.buckets import bound_buckets
 from sgq.runtime import kernels
 from sgq.runtime.features import BitFeatures, SparseFeatures
@@ -18,8 +19,10 @@ from sgq.runtime.lowering.graphs import EdgeForm, PreparedInputs
 from sgq.runtime.packed import VECTOR, PackedTensor, layout_of, pack_rows, with_head_padding
 from sgq.runtime.quantization import Quantization
 from sgq.runtime.weights import IntegerWeight
+from sgq.runtime.workspace import Workspace
 
 Values = dict[int, Any]
+AT_ONCE = Workspace()
 
 
 class Step(Protocol):
@@ -30,7 +33,7 @@ class Step(Protocol):
         """The numbers of the values that it reads."""
         ...
 
-    def run(self, values: Values, inputs: PreparedInputs) -> None:
+    def run(self, values: Values, inputs: PreparedInputs, workspace: Workspace) -> None:
         """Read and write values."""
         ...
 
@@ -41,7 +44,10 @@ class Step(Protocol):
 
 @dataclass
 class LinearStep:
-    """Rows times a weight, plus another value where `addend` names one; `scores` makes attention's, too."""
+    """Rows times a weight, plus another value where `addend` names one.
+
+    `score_vectors` [vectors, width] make attention's scores, each a value of `score_outputs` [rows, heads].
+    """
 
     source: int
     output: int
@@ -49,7 +55,7 @@ class LinearStep:
     finish: Finish = field(default_factory=Finish)
     addend: int | None = None
     score_vectors: Tensor | None = None
-    score_output: int | None = None
+    score_outputs: tuple[int, ...] = ()
     score_heads: int = 1
 
     @property
@@ -57,21 +63,20 @@ class LinearStep:
         """The numbers of the values that it reads."""
         return (self.source,) if self.addend is None else (self.source, self.addend)
 
-    def run(self, values: Values, inputs: PreparedInputs) -> None:
+    def run(self, values: Values, inputs: PreparedInputs, workspace: Workspace) -> None:
         """Multiply, and finish."""
         x = values[self.source]
         if self.weight.form == "float" and not isinstance(x, PackedTensor):
-            x = in_float_rows(x)
+            x = in_float_rows(x, workspace)
         scores = None
         if self.score_vectors is not None:
-            count = self.score_vectors.size(0) * self.score_heads
-            room = torch.empty(rows_of(x), count, device=self.score_vectors.device)
-            scores = kernels.Scores(self.score_vectors, room, self.score_heads)
-            assert self.score_output is not None
-            values[self.score_output] = room
-        addend = None if self.addend is None else in_float(values[self.addend])
+            count, heads = self.score_vectors.size(0), self.score_heads
+            room = workspace.empty(count, rows_of(x), heads)
+            scores = kernels.Scores(self.score_vectors, room, heads)
+            values |= zip(self.score_outputs, room, strict=True)
+        addend = None if self.addend is None else in_float(values[self.addend], workspace)
         values[self.output] = kernels.linear(
-            x, self.weight, for_rows(self.finish, inputs), addend=addend, scores=scores
+            x, self.weight, for_rows(self.finish, inputs), addend=addend, scores=scores, workspace=workspace
         )
 
     def tensors(self) -> Iterator[Tensor]:
@@ -99,15 +104,16 @@ class AggregateStep:
         """The numbers of the values that it reads."""
         return (self.source,) if self.coefficients is None else (self.source, self.coefficients)
 
-    def run(self, values: Values, inputs: PreparedInputs) -> None:
+    def run(self, values: Values, inputs: PreparedInputs, workspace: Workspace) -> None:
         """Gather, reduce and finish."""
         coefficients = None if self.coefficients is None else values[self.coefficients]
         values[self.output] = kernels.aggregate(
             inputs.graphs[self.form],
-            in_float_rows(values[self.source], heads=self.heads),
+            in_float_rows(values[self.source], workspace, heads=self.heads),
             for_rows(self.finish, inputs),
             reduction=self.reduction,
             coefficients=coefficients,
+            workspace=workspace,
         )
 
     def tensors(self) -> Iterator[Tensor]:
@@ -134,17 +140,18 @@ class AttentionStep:
         """The numbers of the values that it reads."""
         return (self.source, self.target)
 
-    def run(self, values: Values, inputs: PreparedInputs) -> None:
+    def run(self, values: Values, inputs: PreparedInputs, workspace: Workspace) -> None:
         """Score, softmax, quantize."""
         values[self.output] = kernels.attention(
             inputs.graphs[self.form],
-            in_float_rows(values[self.source]),
-            in_float_rows(values[self.target]),
+            in_float_rows(values[self.source], workspace),
+            in_float_rows(values[self.target], workspace),
             kind=self.kind,
             heads=self.heads,
             vector=self.vector,
             slope=self.slope,
             quantization=self.quantization,
+            workspace=workspace,
         )
 
     def tensors(self) -> Iterator[Tensor]:
@@ -165,11 +172,11 @@ class PointwiseStep:
         """The numbers of the values that it reads."""
         return (self.source,)
 
-    def run(self, values: Values, inputs: PreparedInputs) -> None:
+    def run(self, values: Values, inputs: PreparedInputs, workspace: Workspace) -> None:
         """Finish."""
-        rows = in_float(values[self.source])
+        rows = in_float(values[self.source], workspace)
         finish = for_rows(self.finish, inputs)
-        values[self.output] = kernels.finish_values(rows, finish)
+        values[self.output] = kernels.finish_values(rows, finish, workspace=workspace)
 
     def tensors(self) -> Iterator[Tensor]:
         """Yield what it holds in memory."""
@@ -190,10 +197,15 @@ class TorchStep:
         """The numbers of the values that it reads."""
         return self.sources
 
-    def run(self, values: Values, inputs: PreparedInputs) -> None:
+    def run(self, values: Values, inputs: PreparedInputs, workspace: Workspace) -> None:
         """Call it, with the graph's buckets bound."""
-        with bound_buckets(inputs.bucket):
-            values[self.output] = self.function(values, inputs)
+        given = {number: values[number] for number in self.sources}
+
+        def call() -> Any:
+            with bound_buckets(inputs.bucket):
+                return self.function(given, inputs)
+
+        values[self.output] = workspace.computed(call)
 
     def tensors(self) -> Iterator[Tensor]:
         """Yield what it holds in memory."""
@@ -215,22 +227,27 @@ def rows_of(value: Any) -> int:
     return value.rows if isinstance(value, (SparseFeatures, BitFeatures)) else int(value.size(0))
 
 
-def in_float(value: Any) -> Any:
+def in_float(value: Any, workspace: Workspace = AT_ONCE) -> Any:
     """Return rows as an fp32 tensor [rows, width]; anything else as it is."""
     if isinstance(value, PackedTensor):
-        return with_head_padding(value.values(), value.layout)
+        return workspace.computed(lambda: with_head_padding(value.values(), value.layout))
     if isinstance(value, Tensor) and value.layout == torch.sparse_csr:
-        return value.to_dense()
-    return value.values() if isinstance(value, (SparseFeatures, BitFeatures)) else value
+        return workspace.computed(value.to_dense)
+    if isinstance(value, (SparseFeatures, BitFeatures)):
+        return workspace.computed(value.values)
+    return value
 
 
-def in_float_rows(value: Any, *, heads: int = 1) -> PackedTensor:
+def in_float_rows(value: Any, workspace: Workspace, *, heads: int = 1) -> PackedTensor:
     """Return rows as a packed tensor; fp32 ones as rows of 32 bits."""
     if isinstance(value, PackedTensor):
         return value
-    rows = in_float(value).float().reshape(rows_of(value), -1)
-    layout = layout_of((rows.size(0),), rows.size(1) // heads, (32,), heads=heads)
-    exact = rows.is_contiguous() and rows.size(1) % VECTOR == 0
-    codes = rows.view(torch.uint8).reshape(-1) if exact else pack_rows(rows, layout)
+    rows = in_float(value, workspace)
+    width = rows[0].numel() if rows.size(0) else rows.flatten(1).size(1)
+    layout = layout_of((rows.size(0),), width // heads, (FLOAT_BITS,), heads=heads)
+    if rows.dtype == torch.float32 and rows.is_contiguous() and width % VECTOR == 0:
+        codes = rows.view(-1).view(torch.uint8)
+    else:
+        codes = workspace.computed(lambda: pack_rows(rows.float().reshape(rows.size(0), width), layout))
     neutral = torch.tensor([[1.0, 0.0]], device=rows.device)
     return PackedTensor(codes, neutral, "segment", layout)

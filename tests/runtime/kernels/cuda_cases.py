@@ -106,7 +106,7 @@ def test_aggregate_needs_edges_by_segment() -> None:
 def check_aggregate(setting: Setting, reduction: Any, *, weighted: bool, by_head: bool) -> None:
     x, graph = packed(setting), graph_of(setting)
     if not weighted:
-        graph = graph.weighted(None)
+        graph = replace(graph, weights=None)
     coefficients = None
     if by_head:
         shape = (graph.edges, setting.heads)
@@ -228,8 +228,8 @@ def check_product(x: Any, weight: Any, setting: Setting) -> None:
     vectors = torch.randn(2, outputs, generator=generator)
     plain, finish = finishes(setting, outputs)
     for how, added, scored in ((plain, False, False), (finish, False, True), (finish, True, False)):
-        wanted = Scores(vectors, torch.zeros(rows, 2 * heads), heads) if scored else None
-        here = Scores(moved(vectors), moved(torch.zeros(rows, 2 * heads)), heads) if scored else None
+        wanted = Scores(vectors, torch.zeros(2, rows, heads), heads) if scored else None
+        here = Scores(moved(vectors), moved(torch.zeros(2, rows, heads)), heads) if scored else None
         expected = reference.linear(x, weight, how, addend=addend if added else None, scores=wanted)
         found = calls.linear(
             moved(x), moved(weight), moved(how), addend=moved(addend) if added else None, scores=here

@@ -63,7 +63,8 @@ how = dict(kind="dynamic", heads=3, slope=0.2, vector=torch.rand(24))
 coefficients = calls.attention(graph, mixed, packed, quantization=four, **how)
 calls.aggregate(graph, mixed, finish, coefficients=coefficients)
 weight = tiled(torch.ones(24, 24), torch.ones(24))
-calls.linear(packed, weight, finish, scores=Scores(torch.rand(2, 24), torch.empty(16, 6), 3), addend=values)
+scores = Scores(torch.rand(2, 24), torch.empty(2, 16, 3), 3)
+calls.linear(packed, weight, finish, scores=scores, addend=values)
 print(made)
 """
 

@@ -110,13 +110,13 @@ def check_product(
     below = {"none": negative, "relu": 0.0, "leaky_relu": 0.3 * negative, "elu": 0.3 * negative.expm1()}
     want = want.clamp(min=0) + below[activation]
     vectors = normal(seed + 3, 2, outputs)
-    score = torch.stack([plain * vector for vector in vectors], dim=1).unflatten(2, (heads, -1)).sum(3)
+    score = torch.stack([plain * vector for vector in vectors]).unflatten(2, (heads, -1)).sum(3)
     for implementation in IMPLEMENTATIONS:
-        scores = Scores(vectors, torch.full((rows.size(0), 2 * heads), torch.nan), heads)
+        scores = Scores(vectors, torch.full((2, rows.size(0), heads), torch.nan), heads)
         got = linear(x, weight, finish, addend=extra, scores=scores, implementation=implementation)
         assert isinstance(got, Tensor)
         assert_close(got, want, terms)
-        assert_close(scores.values, score.flatten(1), size * vectors.abs().sum())
+        assert_close(scores.values, score, size.unsqueeze(0) * vectors.abs().sum())
 
 
 @settings(max_examples=70, deadline=None)

@@ -17,6 +17,7 @@ from sgq.pipeline.wrapping import calibrate, wrap
 from sgq.recipe import parse_recipe
 from sgq.runtime.lowering.model import LoweredModel
 from sgq.runtime.lowering.program import lower
+from sgq.runtime.lowering.steps import AT_ONCE
 from sgq.runtime.packed import PackedTensor
 
 CHANNELS, HIDDEN, CLASSES = 12, 10, 5
@@ -154,6 +155,9 @@ def run_lowered(model: nn.Module, task: NodeTask) -> tuple[LoweredModel, Tensor,
         for name, number in lowered.arguments.items()
     }
     for step in lowered.steps:
-        step.run(values, inputs)
+        step.run(values, inputs, AT_ONCE)
     packed = [value for value in values.values() if isinstance(value, PackedTensor)]
-    return lowered, lowered(), packed
+    logits = lowered()
+    # The second run binds the steps to an arena, the third one finds them bound.
+    assert all(torch.equal(lowered(), logits) for _ in range(2))
+    return lowered, logits, packed

@@ -53,7 +53,7 @@ def check(data: str, name: str, recipe: str) -> None:
     with torch.no_grad():
         simulated = bucketed.forward(applied.model, bucketed.sample())
     lowered = sgq.lower(applied.model, bucketed.sample())
-    logits = lowered()
+    logits = [lowered() for _ in range(3)][-1]
     assert lowered.report.simulated == ()
     same = (logits.argmax(1) == simulated.argmax(1)).float().mean()
     assert float(same) >= 0.999

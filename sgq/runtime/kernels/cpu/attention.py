@@ -13,11 +13,15 @@ from sgq.runtime.kernels.cpu import lanes as lane
 from sgq.runtime.kernels.cpu import vectors as v
 from sgq.runtime.kernels.cpu.aggregation import part_start
 from sgq.runtime.kernels.cpu.compiling import parallel_kernel, row_function
-from sgq.runtime.kernels.cpu.finishing import load_number, store_number
+from sgq.runtime.kernels.cpu.finishing import ONE, ZERO
+from sgq.runtime.kernels.cpu.memory import load_int, load_number, store_byte, store_number
+from sgq.runtime.kernels.cpu.unpacking import unpack_row
 from sgq.runtime.packed import VECTOR
 
 KINDS = {"additive": 0, "dynamic": 1, "cosine": 2}
 """GAT's scores (source + target), GATv2's (attention of source and target together), AGNN's (dot product)."""
+
+ROW_BLOCK = 256
 
 
 @intrinsic
@@ -58,83 +62,65 @@ def softmax_heads(typing: Any, edges: Any, lanes: Any, scores: Any) -> Any:
 
 
 @row_function
-def unpack_row(codes, segments, parameters, per_row, row, out):  # fmt: skip
-    """Write the values of one packed row at an address."""
-    s = 0
-    while s < segments.shape[0] - 1 and row >= segments[s + 1, 3]:
-        s += 1
-    bits, size = segments[s, 1], segments[s, 2]
-    first = codes + segments[s, 4] + (row - segments[s, 3]) * size
-    place = row if per_row else s
-    scale, zero = parameters[place, 0], parameters[place, 1]
-    if bits == 8:
-        lane.read_8(size, first, scale, zero, out)
-    elif bits == 4:
-        lane.read_4(size, first, scale, zero, out)
-    elif bits == 2:
-        lane.read_2(size, first, scale, zero, out)
-    elif bits == 1:
-        lane.read_1(size, first, scale, zero, out)
-    else:
-        lane.copy_lanes(size // 4, first, out)
-
-
-@row_function
-def additive_scores(count, columns, start, source, here, size, heads, lanes, slope, scores):  # fmt: skip
+def additive_scores(count, columns, source, here, size, heads, lanes, slope, scores):  # fmt: skip
     """Write LeakyReLU(source + target) of each edge; `here` is the target's row of scores."""
     if heads > 1:
         for edge in range(count):
-            other = source + size * np.int64(columns[start + edge])
+            other = source + size * load_int(columns, edge)
             lane.additive_lanes(lanes, other, here, scores + 4 * edge * lanes, slope)
         return
     own = load_number(here, 0)
     for edge in range(count):
-        score = load_number(source + size * np.int64(columns[start + edge]), 0) + own
-        store_number(scores, edge, max(score, np.float32(0.0)) + slope * min(score, np.float32(0.0)))
+        score = load_number(source + size * load_int(columns, edge), 0) + own
+        store_number(scores, edge, max(score, ZERO) + slope * min(score, ZERO))
 
 
 @parallel_kernel
 def edge_attention(
-    parts, kind, rows, columns, pointers, step, source, target, heads, width, head_lanes, vector, slope,
-    table, scratch, apart, room, coefficients, values,
+    parts, kind, rows, sources, columns, pointers, step, source, target, unpacked, heads, width,
+    head_lanes, vector, slope, scale, zero, least, levels, scratch, apart, room, coefficients, in_float,
 ):  # fmt: skip
-    """Write the attention of each edge and head: codes [edges, heads] uint8, or fp32 `values`.
+    """Write the attention of each edge and head at `coefficients`: codes [edges, heads] uint8, or fp32.
 
-    `source` and `target` are (address, segments, parameters, per_row) of packed node tensors; `vector` is
-    the address of GATv2's attention [heads · head_lanes], or of AGNN's beta [1]. `table` is (scale, zero
-    point, least code, levels). The scratch has room for two rows of `room` numbers and the scores of the
-    longest row of edges.
+    `source` and `target` are (codes, segments, their count, parameters, per_row) of packed node tensors;
+    `vector` is the address of GATv2's attention [heads · head_lanes], or of AGNN's beta [1]. The scratch has
+    room for two rows of `room` numbers and the scores of the longest row of edges. Additive scores, of which
+    there are as many as sources on either side, are unpacked at `unpacked` [2, sources, room] first.
     """
-    source_codes, source_segments, source_parameters, source_per_row = source
-    target_codes, target_segments, target_parameters, target_per_row = target
-    scale, zero, least, levels = table[0], table[1], table[2], table[3]
+    source_codes, source_segments, source_count, source_parameters, source_per_row = source
+    target_codes, target_segments, target_count, target_parameters, target_per_row = target
     lanes = 1 if heads == 1 else (heads + VECTOR - 1) // VECTOR * VECTOR
+    size = 4 * room
+    of_targets = unpacked + size * sources
+    blocks = (sources + ROW_BLOCK - 1) // ROW_BLOCK if kind == 0 else 0
+    for block in prange(blocks):
+        for row in range(block * ROW_BLOCK, min(sources, block * ROW_BLOCK + ROW_BLOCK)):
+            unpack_row(source_codes, source_segments, source_count, source_parameters, source_per_row,
+                row, unpacked + row * size)  # fmt: skip
+            unpack_row(target_codes, target_segments, target_count, target_parameters, target_per_row,
+                row, of_targets + row * size)  # fmt: skip
     for part in prange(parts):
         here = scratch + get_thread_id() * apart
         other = here + 4 * room
         scores = other + 4 * room
         last = part_start(part + 1, parts, rows, pointers, step)
         for row in range(part_start(part, parts, rows, pointers, step), last):
-            start, end = pointers[row * step], pointers[(row + 1) * step]
-            count = end - start
+            start = load_int(pointers, row * step)
+            count = load_int(pointers, (row + 1) * step) - start
             if count == 0:
                 continue
+            neighbours = columns + 4 * start
             if kind == 0:
-                # Rows of scores are held at 32 bits, one as long as the others: read where they lie.
-                size = target_segments[0, 2]
-                additive_scores(
-                    count, columns, start, source_codes, target_codes + row * size, size, heads, lanes, slope,
-                    scores,
-                )  # fmt: skip
+                own = of_targets + row * size
+                additive_scores(count, neighbours, unpacked, own, size, heads, lanes, slope, scores)
             else:
-                unpack_row(target_codes, target_segments, target_parameters, target_per_row, row, here)
+                unpack_row(target_codes, target_segments, target_count, target_parameters, target_per_row,
+                    row, here)  # fmt: skip
                 for k in range(width, (width + VECTOR - 1) // VECTOR * VECTOR):
-                    store_number(here, k, np.float32(0.0))
+                    store_number(here, k, ZERO)
                 for edge in range(count):
-                    unpack_row(
-                        source_codes, source_segments, source_parameters, source_per_row,
-                        columns[start + edge], other,
-                    )  # fmt: skip
+                    unpack_row(source_codes, source_segments, source_count, source_parameters,
+                        source_per_row, load_int(neighbours, edge), other)  # fmt: skip
                     at = scores + 4 * edge * lanes
                     if kind == 2:
                         score = lane.dot_lanes(head_lanes, other, here) * load_number(vector, 0)
@@ -150,23 +136,24 @@ def edge_attention(
             else:
                 softmax_heads(count, lanes, scores)
             first = start * heads
-            if values.shape[0]:
+            if in_float:
                 for edge in range(count):
                     for h in range(heads):
-                        values[first + edge * heads + h] = load_number(scores, edge * lanes + h)
+                        score = load_number(scores, edge * lanes + h)
+                        store_number(coefficients, first + edge * heads + h, score)
                 continue
             whole = (count * lanes + VECTOR - 1) // VECTOR * VECTOR
             lane.round_lanes(whole, scores, scale, zero + least, least, levels)
             if lanes == heads:
-                packed = count * lanes // VECTOR * VECTOR
-                lane.write_8(packed, scores, coefficients.ctypes.data + first)
-                for k in range(packed, count * lanes):
-                    coefficients[first + k] = np.uint8(np.int32(load_number(scores, k)))
+                lane.byte_lanes(count * lanes // VECTOR * VECTOR, scores, coefficients + first)
+                rest = count * lanes // VECTOR * VECTOR
+                for k in range(rest, count * lanes):
+                    store_byte(coefficients, first + k, np.int64(load_number(scores, k)))
             else:
                 for edge in range(count):
                     for h in range(heads):
-                        code = load_number(scores, edge * lanes + h)
-                        coefficients[first + edge * heads + h] = np.uint8(np.int32(code))
+                        code = np.int64(load_number(scores, edge * lanes + h))
+                        store_byte(coefficients, first + edge * heads + h, code)
 
 
 @row_function
@@ -181,6 +168,6 @@ def softmax_edges(count, scores):  # fmt: skip
     lane.subtract_lanes(whole, scores, highest)
     lane.exponential_lanes(whole, scores)
     for k in range(count, whole):
-        store_number(scores, k, np.float32(0.0))
+        store_number(scores, k, ZERO)
     total = lane.sum_lanes(whole, scores) + np.float32(1e-16)
-    lane.scale_lanes(whole, scores, np.float32(1.0) / total)
+    lane.scale_lanes(whole, scores, ONE / total)

@@ -36,10 +36,6 @@ def _rounded(b: Any, x: Any) -> Any:
     return b.call(cgutils.get_or_insert_function(b.module, kind, "llvm.nearbyint.v8f32"), [x])
 
 
-def _smaller(b: Any, left: Any, right: Any) -> Any:
-    return b.select(b.fcmp_ordered("<", left, right), left, right)
-
-
 def exponential(b: Any, x: Any) -> Any:
     """Return e^x for x ≤ 0 to 2 ulp: e^r by its polynomial, |r| ≤ ln 2 / 2, times a power of two."""
     x = v.larger(b, x, _vector(LEAST))
@@ -55,7 +51,7 @@ def exponential(b: Any, x: Any) -> Any:
 
 def _leaky(b: Any, x: Any, slope: Any) -> Any:
     zero = _vector(0.0)
-    return b.fadd(v.larger(b, x, zero), b.fmul(_smaller(b, x, zero), slope))
+    return b.fadd(v.larger(b, x, zero), b.fmul(v.smaller(b, x, zero), slope))
 
 
 def _over(b: Any, lanes: Any, body: Callable[[Any], None]) -> None:
@@ -103,21 +99,28 @@ def subtract_lanes(typing: Any, lanes: Any, row: Any, value: Any) -> Any:
 
 
 @intrinsic
+def subtract_scaled_lanes(typing: Any, lanes: Any, row: Any, factor: Any, numbers: Any) -> Any:
+    """Subtract factor · numbers, one number a lane, from a row."""
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        row, numbers = (_floats(b, one) for one in (arguments[1], arguments[3]))
+        factor = v.spread(b, b.fneg(arguments[2]))
+
+        def body(at: Any) -> None:
+            value = v.load_vector(b, row(at), v.FLOATS)
+            value = v.multiply_add(b, factor, v.load_vector(b, numbers(at), v.FLOATS), value)
+            v.store_vector(b, value, row(at))
+
+        _over(b, arguments[0], body)
+        return context.get_dummy_value()
+
+    return types.void(LONG, LONG, FLOAT, LONG), generate
+
+
+@intrinsic
 def scale_lanes(typing: Any, lanes: Any, row: Any, value: Any) -> Any:
     """Multiply all lanes of a row by a number."""
     return _in_place(lambda b, x, number: b.fmul(x, number), 1)
-
-
-@intrinsic
-def relu_lanes(typing: Any, lanes: Any, row: Any) -> Any:
-    """Apply ReLU to a row."""
-    return _in_place(lambda b, x: v.larger(b, x, _vector(0.0)), 0)
-
-
-@intrinsic
-def leaky_lanes(typing: Any, lanes: Any, row: Any, slope: Any) -> Any:
-    """Apply LeakyReLU to a row."""
-    return _in_place(_leaky, 1)
 
 
 @intrinsic
@@ -126,7 +129,7 @@ def elu_lanes(typing: Any, lanes: Any, row: Any, alpha: Any) -> Any:
 
     def elu(b: Any, x: Any, number: Any) -> Any:
         zero = _vector(0.0)
-        below = b.fsub(exponential(b, _smaller(b, x, zero)), _vector(1.0))
+        below = b.fsub(exponential(b, v.smaller(b, x, zero)), _vector(1.0))
         return b.fadd(v.larger(b, x, zero), b.fmul(number, below))
 
     return _in_place(elu, 1)
@@ -138,7 +141,7 @@ def round_lanes(typing: Any, lanes: Any, row: Any, scale: Any, shift: Any, least
 
     def code(b: Any, x: Any, scale_: Any, shift_: Any, least_: Any, levels_: Any) -> Any:
         whole = b.fsub(_rounded(b, b.fadd(b.fdiv(x, scale_), shift_)), least_)
-        return _smaller(b, v.larger(b, whole, _vector(0.0)), levels_)
+        return v.smaller(b, v.larger(b, whole, _vector(0.0)), levels_)
 
     return _in_place(code, 4)
 
@@ -153,27 +156,6 @@ def value_lanes(typing: Any, lanes: Any, row: Any, scale: Any, zero_point: Any) 
 def exponential_lanes(typing: Any, lanes: Any, row: Any) -> Any:
     """Replace x ≤ 0 by e^x."""
     return _in_place(exponential, 0)
-
-
-@intrinsic
-def affine_lanes(typing: Any, lanes: Any, row: Any, factor: Any, multiply: Any, add: Any) -> Any:
-    """Replace x by x · factor · multiply + add, the last two one number a lane."""
-
-    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        lanes_, row_, factor_, multiply_, add_ = arguments
-        row, scales, shifts = (_floats(b, one) for one in (row_, multiply_, add_))
-        common = v.spread(b, factor_)
-
-        def body(position: Any) -> None:
-            place = row(position)
-            scale = b.fmul(common, v.load_vector(b, scales(position), v.FLOATS))
-            shift = v.load_vector(b, shifts(position), v.FLOATS)
-            v.store_vector(b, v.multiply_add(b, v.load_vector(b, place, v.FLOATS), scale, shift), place)
-
-        _over(b, lanes_, body)
-        return context.get_dummy_value()
-
-    return types.void(LONG, LONG, FLOAT, LONG, LONG), generate
 
 
 @intrinsic
@@ -208,38 +190,20 @@ def copy_lanes(typing: Any, lanes: Any, row: Any, out: Any) -> Any:
 
 
 @intrinsic
-def least_lanes(typing: Any, lanes: Any, row: Any) -> Any:
-    """Return the least number of a row, or 0 if that is less."""
-    return _extreme(_smaller)
+def byte_lanes(typing: Any, lanes: Any, row: Any, out: Any) -> Any:
+    """Write a row of whole numbers as bytes."""
 
-
-@intrinsic
-def most_lanes(typing: Any, lanes: Any, row: Any) -> Any:
-    """Return the greatest number of a row, or 0 if that is more."""
-    return _extreme(v.larger)
-
-
-def _extreme(function: Callable[..., Any]) -> tuple[Any, Callable[..., Any]]:
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        row = _floats(b, arguments[1])
+        lanes_, source, target = arguments[0], _floats(b, arguments[1]), v.at_address(b, arguments[2], v.I8)
 
-        def body(position: Any, carried: list[Any]) -> list[Any]:
-            return [function(b, v.load_vector(b, row(position), v.FLOATS), carried[0])]
+        def body(at: Any) -> None:
+            codes = b.fptosi(v.load_vector(b, source(at), v.FLOATS), v.WORDS)
+            v.store_vector(b, b.trunc(codes, v.BYTES), b.gep(target, [at]))
 
-        (best,) = v.loop(b, v.i64(0), arguments[0], [_vector(0.0)], body, step=VECTOR)
-        return _joined(b, best, function)
+        _over(b, lanes_, body)
+        return context.get_dummy_value()
 
-    return FLOAT(LONG, LONG), generate
-
-
-def _joined(b: Any, vector: Any, function: Callable[..., Any]) -> Any:
-    """Return the 8 lanes of a vector joined to one number."""
-    undefined = ir.Constant(v.FLOATS, ir.Undefined)
-    for distance in (4, 2, 1):
-        order = [(k + distance) % VECTOR for k in range(VECTOR)]
-        lanes = ir.Constant(ir.VectorType(v.I32, VECTOR), order)
-        vector = function(b, vector, b.shuffle_vector(vector, undefined, lanes))
-    return b.extract_element(vector, ir.Constant(v.I32, 0))
+    return types.void(LONG, LONG, LONG), generate
 
 
 def _summed(term: Callable[..., Any], rows: int, floats: int) -> tuple[Any, Callable[..., Any]]:
@@ -254,7 +218,7 @@ def _summed(term: Callable[..., Any], rows: int, floats: int) -> tuple[Any, Call
             return [b.fadd(carried[0], term(b, *values, *numbers))]
 
         (total,) = v.loop(b, v.i64(0), arguments[0], [_vector(0.0)], body, step=VECTOR)
-        return _joined(b, total, lambda b, left, right: b.fadd(left, right))
+        return v.joined(b, total, lambda b, left, right: b.fadd(left, right))
 
     return FLOAT(LONG, *[LONG] * rows, *[FLOAT] * floats), generate
 
@@ -275,88 +239,3 @@ def dot_lanes(typing: Any, lanes: Any, left: Any, right: Any) -> Any:
 def dynamic_lanes(typing: Any, lanes: Any, left: Any, right: Any, vector: Any, slope: Any) -> Any:
     """Return the sum of LeakyReLU(left + right) · vector: GATv2's score (arXiv 2105.14491, equation 7)."""
     return _summed(lambda b, x, y, a, s: b.fmul(_leaky(b, b.fadd(x, y), s), a), 3, 1)
-
-
-def _writer(bits: int) -> Any:
-    """Return the intrinsic that packs a row of whole numbers into `size` bytes, planes one behind another."""
-
-    @intrinsic
-    def write(typing: Any, size: Any, row: Any, out: Any) -> Any:
-        def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-            size_, row_, out_ = arguments
-            source, target = _floats(b, row_), v.at_address(b, out_, v.I8)
-
-            def body(position: Any) -> None:
-                joined = None
-                for p in range(8 // bits):
-                    at = b.add(position, b.mul(size_, v.i64(p)))
-                    codes = b.fptosi(v.load_vector(b, source(at), v.FLOATS), v.WORDS)
-                    codes = b.shl(codes, v.constant(v.WORDS, p * bits)) if p else codes
-                    joined = codes if joined is None else b.or_(joined, codes)
-                v.store_vector(b, b.trunc(joined, v.BYTES), b.gep(target, [position]))
-
-            _over(b, size_, body)
-            return context.get_dummy_value()
-
-        return types.void(LONG, LONG, LONG), generate
-
-    return write
-
-
-def _reader(bits: int) -> Any:
-    """Return the intrinsic that unpacks `size` bytes of codes into a row of values."""
-
-    @intrinsic
-    def read(typing: Any, size: Any, codes: Any, scale: Any, zero_point: Any, row: Any) -> Any:
-        def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-            size_, codes_, scale_, zero_, row_ = arguments
-            source, target = v.at_address(b, codes_, v.I8), _floats(b, row_)
-            scale, zero = v.spread(b, scale_), v.spread(b, zero_)
-
-            def body(position: Any) -> None:
-                raw = b.zext(v.load_vector(b, b.gep(source, [position]), v.BYTES), v.WORDS)
-                for p in range(8 // bits):
-                    at = b.add(position, b.mul(size_, v.i64(p)))
-                    value = b.fmul(b.fsub(v.plane(b, raw, bits, p), zero), scale)
-                    v.store_vector(b, value, target(at))
-
-            _over(b, size_, body)
-            return context.get_dummy_value()
-
-        return types.void(LONG, LONG, FLOAT, FLOAT, LONG), generate
-
-    return read
-
-
-def _widener(bits: int) -> Any:
-    """Return the intrinsic that turns `size` bytes of codes into 16-bit integers (code << double) − zero."""
-    words = ir.VectorType(v.I16, VECTOR)
-
-    @intrinsic
-    def widen(typing: Any, size: Any, codes: Any, zero: Any, double: Any, out: Any) -> Any:
-        def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-            size_, codes_, zero_, double_, out_ = arguments
-            source, target = v.at_address(b, codes_, v.I8), v.at_address(b, out_, v.I16)
-            shift = v.spread(b, b.trunc(double_, v.I16))
-            offset = v.spread(b, b.trunc(zero_, v.I16))
-
-            def body(position: Any) -> None:
-                raw = b.zext(v.load_vector(b, b.gep(source, [position]), v.BYTES), words)
-                for p in range(8 // bits):
-                    at = b.add(position, b.mul(size_, v.i64(p)))
-                    code = b.lshr(raw, v.constant(words, p * bits)) if p else raw
-                    if p < 8 // bits - 1:
-                        code = b.and_(code, v.constant(words, (1 << bits) - 1))
-                    v.store_vector(b, b.sub(b.shl(code, shift), offset), b.gep(target, [at]))
-
-            _over(b, size_, body)
-            return context.get_dummy_value()
-
-        return types.void(LONG, LONG, LONG, LONG, LONG), generate
-
-    return widen
-
-
-write_8, write_4, write_2, write_1 = (_writer(bits) for bits in (8, 4, 2, 1))
-read_8, read_4, read_2, read_1 = (_reader(bits) for bits in (8, 4, 2, 1))
-widen_8, widen_4, widen_2, widen_1 = (_widener(bits) for bits in (8, 4, 2, 1))

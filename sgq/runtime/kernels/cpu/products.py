@@ -16,9 +16,23 @@ from numba.extending import intrinsic
 
 from sgq.runtime.features import WORD_BYTES
 from sgq.runtime.kernels.cpu import lanes as lane
+from sgq.runtime.kernels.cpu import row_codes
 from sgq.runtime.kernels.cpu import vectors as v
 from sgq.runtime.kernels.cpu.compiling import parallel_kernel, row_function
-from sgq.runtime.kernels.cpu.finishing import finish_row, load_number, score_row, store_number
+from sgq.runtime.kernels.cpu.finishing import (
+    BITS,
+    ONE,
+    ROW_BYTES,
+    ZERO,
+    encode_row,
+    finish_row,
+    score_row,
+    segment_field,
+    segment_of,
+    settle_row,
+)
+from sgq.runtime.kernels.cpu.memory import load_number, store_number
+from sgq.runtime.kernels.cpu.unpacking import row_start, unpack_row
 from sgq.runtime.weights import NIBBLE, TABLE_COLUMNS
 
 ROWS = 6
@@ -27,8 +41,9 @@ COLUMNS = 16
 """Columns of a register block: two vectors."""
 GROUP = 8
 """Register blocks that a thread takes at a time."""
-BIT_ROWS = 64
-"""Rows of bits that share the tables of one word, 16 KiB, while they are in the nearest cache."""
+BIT_ROWS = 256
+"""Rows of bits that share the tables of one word, 16 KiB, while they are in the nearest cache; the more of
+them, the less often tables come from farther away."""
 
 PAIRS = v.ir.VectorType(v.I16, 16)
 
@@ -52,7 +67,7 @@ def _multiply_pairs(builder: Any, left: Any, right: Any) -> Any:
 def multiply_block(
     typing: Any, left: Any, left_stride: Any, right: Any, pairs: Any, out: Any, out_stride: Any
 ) -> Any:
-    """Add 6 rows times 16 columns to out [6, 16] fp32: left [6, 2·pairs], right [pairs, 16, 2], int16."""
+    """Write 6 rows times 16 columns to out [6, 16] fp32: left [6, 2·pairs], right [pairs, 16, 2], int16."""
     long = types.int64
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
@@ -78,8 +93,38 @@ def multiply_block(
             for c in range(2):
                 at = b.add(b.mul(out_stride_, v.i64(r)), v.i64(8 * c))
                 address = b.gep(target, [at])
-                old = v.load_vector(b, address, v.FLOATS)
-                v.store_vector(b, b.fadd(old, b.sitofp(sums[2 * r + c], v.FLOATS)), address)
+                v.store_vector(b, b.sitofp(sums[2 * r + c], v.FLOATS), address)
+        return context.get_dummy_value()
+
+    return types.void(long, long, long, long, long, long), generate
+
+
+@intrinsic
+def multiply_float_block(
+    typing: Any, left: Any, left_stride: Any, right: Any, inputs: Any, out: Any, out_stride: Any
+) -> Any:
+    """Write 6 rows times 16 columns to out [6, 16]: left [6, inputs], right [inputs, 16], all fp32."""
+    long = types.int64
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        left_, left_stride_, right_, inputs_, out_, out_stride_ = arguments
+        a, weights, target = (v.at_address(b, one, v.F32) for one in (left_, right_, out_))
+        starts = [b.gep(a, [b.mul(left_stride_, v.i64(r))]) for r in range(ROWS)]
+
+        def body(k: Any, sums: list[Any]) -> list[Any]:
+            place = b.gep(weights, [b.mul(k, v.i64(COLUMNS))])
+            columns = [v.load_vector(b, b.gep(place, [v.i64(8 * c)]), v.FLOATS) for c in range(2)]
+            new = []
+            for r in range(ROWS):
+                one = v.spread(b, b.load(b.gep(starts[r], [k])))
+                new += [v.multiply_add(b, one, columns[c], sums[2 * r + c]) for c in range(2)]
+            return new
+
+        sums = v.loop(b, v.i64(0), inputs_, [v.constant(v.FLOATS, 0.0)] * (2 * ROWS), body)
+        for r in range(ROWS):
+            for c in range(2):
+                at = b.add(b.mul(out_stride_, v.i64(r)), v.i64(8 * c))
+                v.store_vector(b, sums[2 * r + c], b.gep(target, [at]))
         return context.get_dummy_value()
 
     return types.void(long, long, long, long, long, long), generate
@@ -141,19 +186,34 @@ def flush_sums(typing: Any, sums: Any, out: Any) -> Any:
 def widen_row(codes, size, bits, zero, double, out):  # fmt: skip
     """Write (code << double) − zero of each channel of a packed row as 16-bit integers; all addresses."""
     if bits == 8:
-        lane.widen_8(size, codes, zero, double, out)
+        row_codes.widen_8(size, codes, zero, double, out)
     elif bits == 4:
-        lane.widen_4(size, codes, zero, double, out)
+        row_codes.widen_4(size, codes, zero, double, out)
     elif bits == 2:
-        lane.widen_2(size, codes, zero, double, out)
+        row_codes.widen_2(size, codes, zero, double, out)
     else:
-        lane.widen_1(size, codes, zero, double, out)
+        row_codes.widen_1(size, codes, zero, double, out)
+
+
+@row_function
+def settle_product(here, row, factor, addend, multiply, channels, scores, finish):  # fmt: skip
+    """Settle a row of sums, after its scores and the addend's row."""
+    score_row(here, row, factor, scores)
+    if addend != 0:
+        whole = channels // 8 * 8
+        other = addend + 4 * row * channels
+        row_codes.float_lanes(whole, here, factor, ZERO, multiply, other, ONE, here)
+        for k in range(whole, channels):
+            scaled = load_number(here, k) * (factor * load_number(multiply, k))
+            store_number(here, k, scaled + load_number(other, k))
+        factor = ONE
+    settle_row(here, row, factor, ZERO, finish)
 
 
 @parallel_kernel
 def multiply_packed(
-    rows, codes, segments, parameters, parameter_stride, weights, pairs, tiles, wide, wide_apart, wide_room,
-    scratch, apart, room, addend, multiply, channels, scores, finish,
+    rows, codes, segments, count, parameters, parameter_stride, weights, pairs, tiles, wide, wide_apart,
+    wide_room, scratch, apart, room, addend, multiply, channels, scores, finish,
 ):  # fmt: skip
     """Multiply packed rows by weights [tiles, pairs, 16, 2] int16, then finish each row.
 
@@ -169,42 +229,59 @@ def multiply_packed(
             height = min(ROWS, rows - first_row)
             for r in range(height):
                 row = first_row + r
-                s = 0
-                while s < segments.shape[0] - 1 and row >= segments[s + 1, 3]:
-                    s += 1
-                zero = parameters[row if parameter_stride else s, 1]
+                s = segment_of(segments, count, row)
+                zero = load_number(parameters, 2 * (row if parameter_stride else s) + 1)
                 double = 1 if np.rint(zero) != zero else 0
-                size = segments[s, 2]
-                start = codes + segments[s, 4] + (row - segments[s, 3]) * size
+                start, size = row_start(codes, segments, s, row), segment_field(segments, s, ROW_BYTES)
                 shift = np.int64(zero * np.float32(1 + double))
-                widen_row(start, size, segments[s, 1], shift, double, wide_here + 2 * r * wide_room)
-            lane.fill_lanes(ROWS * room, here, np.float32(0.0))
+                bits = segment_field(segments, s, BITS)
+                widen_row(start, size, bits, shift, double, wide_here + 2 * r * wide_room)
             for t in range(tiles):
                 columns = weights + 64 * t * pairs
                 multiply_block(wide_here, wide_room // 2, columns, pairs, here + 64 * t, room)
             for r in range(height):
                 row = first_row + r
-                s = 0
-                while s < segments.shape[0] - 1 and row >= segments[s + 1, 3]:
-                    s += 1
-                place = row if parameter_stride else s
-                zero, factor = parameters[place, 1], parameters[place, 0]
+                lane.fill_lanes(room - COLUMNS * tiles, here + 4 * (r * room + COLUMNS * tiles), ZERO)
+                place = 2 * (row if parameter_stride else segment_of(segments, count, row))
+                factor, zero = load_number(parameters, place), load_number(parameters, place + 1)
                 if np.rint(zero) != zero:
                     factor *= np.float32(0.5)
-                start = here + 4 * r * room
-                score_row(start, row, factor, scores)
-                if addend != 0:
-                    add_row(start, factor, multiply, addend + 4 * row * channels, channels)
-                    factor = np.float32(1.0)
-                finish_row(start, row, factor, finish)
+                settle_product(here + 4 * r * room, row, factor, addend, multiply, channels, scores, finish)
+            for r in range(height):
+                encode_row(here + 4 * r * room, first_row + r, finish)
 
 
-@row_function
-def add_row(here, factor, multiply, addend, channels):  # fmt: skip
-    """Scale a row of sums, by channel too, and add a row of `addend`."""
-    for k in range(channels):
-        scaled = load_number(here, k) * (factor * load_number(multiply, k))
-        store_number(here, k, scaled + load_number(addend, k))
+@parallel_kernel
+def multiply_floats(
+    rows, codes, segments, count, parameters, parameter_stride, by_channel, weights, inputs, tiles, wide,
+    wide_apart, wide_room, scratch, apart, room, addend, multiply, channels, scores, finish,
+):  # fmt: skip
+    """Multiply rows, unpacked to fp32, by weights [tiles, inputs, 16] fp32, then finish each row.
+
+    See `multiply_packed`. `by_channel` is the address of what multiplies and is added to the codes of each
+    channel, [2, wide_room], or 0.
+    """
+    span = ROWS * GROUP
+    for block in prange((rows + span - 1) // span):
+        thread = get_thread_id()
+        here, wide_here = scratch + thread * apart, wide + thread * wide_apart
+        for first_row in range(block * span, min(rows, block * span + span), ROWS):
+            height = min(ROWS, rows - first_row)
+            for r in range(height):
+                row, out = first_row + r, wide_here + 4 * r * wide_room
+                unpack_row(codes, segments, count, parameters, parameter_stride, row, out)
+                if by_channel:
+                    add = by_channel + 4 * wide_room
+                    row_codes.float_lanes(wide_room, out, ONE, ZERO, by_channel, add, ONE, out)
+            for t in range(tiles):
+                columns = weights + 64 * t * inputs
+                multiply_float_block(wide_here, wide_room, columns, inputs, here + 64 * t, room)
+            for r in range(height):
+                row = first_row + r
+                lane.fill_lanes(room - COLUMNS * tiles, here + 4 * (r * room + COLUMNS * tiles), ZERO)
+                settle_product(here + 4 * r * room, row, ONE, addend, multiply, channels, scores, finish)
+            for r in range(height):
+                encode_row(here + 4 * r * room, first_row + r, finish)
 
 
 @parallel_kernel
@@ -223,7 +300,8 @@ def multiply_bits(
         here, small = scratch + thread * apart, sums + thread * sums_apart
         first = block * BIT_ROWS
         height = min(BIT_ROWS, rows - first)
-        lane.fill_lanes(BIT_ROWS * room, here, np.float32(0.0))
+        lane.fill_lanes(BIT_ROWS * room, here, ZERO)
+        lane.fill_lanes(BIT_ROWS * TABLE_COLUMNS // 2, small, ZERO)
         for t in range(tiles):
             at, held = 0, 0
             while at < row_bytes:
@@ -240,5 +318,6 @@ def multiply_bits(
                 flush_sums(small + 2 * r * TABLE_COLUMNS, here + 4 * (r * room + t * TABLE_COLUMNS))
         for r in range(height):
             row, start = first + r, here + 4 * r * room
-            score_row(start, row, factors[row], scores)
-            finish_row(start, row, factors[row], finish)
+            factor = load_number(factors, row)
+            score_row(start, row, factor, scores)
+            finish_row(start, row, factor, ZERO, finish)

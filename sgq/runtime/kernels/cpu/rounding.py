@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 from numba import get_thread_id, prange
 
 from sgq.runtime.kernels.cpu import lanes as lane
 from sgq.runtime.kernels.cpu.compiling import parallel_kernel
-from sgq.runtime.kernels.cpu.finishing import finish_row, load_number, store_number
+from sgq.runtime.kernels.cpu.finishing import ONE, ZERO, finish_row
+from sgq.runtime.kernels.cpu.memory import load_number, store_number
 
 ROW_BLOCK = 64
 
@@ -19,10 +19,10 @@ def finish_rows(rows, values, width, scratch, apart, room, finish):  # fmt: skip
     whole = width // 8 * 8
     for block in prange(blocks):
         here = scratch + get_thread_id() * apart
-        lane.fill_lanes(room, here, np.float32(0.0))
+        lane.fill_lanes(room, here, ZERO)
         for row in range(block * ROW_BLOCK, min(rows, block * ROW_BLOCK + ROW_BLOCK)):
             start = values + 4 * row * width
             lane.copy_lanes(whole, start, here)
             for k in range(whole, width):
                 store_number(here, k, load_number(start, k))
-            finish_row(here, row, np.float32(1.0), finish)
+            finish_row(here, row, ONE, ZERO, finish)

@@ -14,6 +14,7 @@ import torch
 from numba.core import event
 
 from sgq.runtime.packed import VECTOR
+from sgq.runtime.workspace import Workspace
 
 if "NUMBA_THREADING_LAYER" not in os.environ:
     numba.config.THREADING_LAYER = "threadsafe"
@@ -38,21 +39,29 @@ class _Announcer(event.Listener):
 event.register("numba:compile", _Announcer())
 
 
-SMALL_WORK = 2**19
-"""Numbers touched below which a second thread costs more than it saves."""
+SMALL_WORK_S = 50e-6
+"""Time on one thread below which a second one costs more than it saves."""
+ROW_S, EDGE_S, NUMBER_S = 40e-9, 3e-9, 0.1e-9
+"""About what a row, an edge, and each number of either take: enough to tell small work from large."""
 
 
-def use_torch_threads(work: int = SMALL_WORK) -> int:
-    """Let the next kernel run on as many threads as torch does, or on one where its work is small.
+def torch_threads(*, rows: int, edges: int = 0, numbers: int = 0) -> int:
+    """Return how many threads a kernel runs on: as many as torch does, or one where its work is small.
 
-    Returns their number. `work` is about how many numbers it touches.
+    `numbers` are those that it multiplies or adds, over all rows and edges.
     """
+    expected_s = rows * ROW_S + edges * EDGE_S + numbers * NUMBER_S
+    available: int = numba.config.NUMBA_NUM_THREADS
+    return 1 if expected_s < SMALL_WORK_S else max(1, min(torch.get_num_threads(), available))
+
+
+def run_on(threads: int, kernel: Any, arguments: tuple[Any, ...], held: Any) -> None:
+    """Call a kernel on so many threads; `held` is what its arguments have addresses of."""
     wanted = torch.get_num_threads()
-    threads = 1 if work < SMALL_WORK else max(1, min(wanted, numba.config.NUMBA_NUM_THREADS))
     numba.set_num_threads(threads)
     if torch.get_num_threads() != wanted:  # starting the layer sets the number of an OpenMP that both share
         torch.set_num_threads(wanted)
-    return threads
+    kernel(*arguments)
 
 
 class Scratch:
@@ -61,9 +70,11 @@ class Scratch:
     `place` is what kernels take: address, bytes between threads, and numbers a thread.
     """
 
-    def __init__(self, threads: int, numbers: int, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, workspace: Workspace, threads: int, numbers: int, dtype: torch.dtype = torch.float32
+    ) -> None:
         room = whole_vectors(numbers)
-        self.tensor = torch.zeros(threads, -(-room // 64) * 64 + 64, dtype=dtype)
+        self.tensor = workspace.empty(threads, -(-room // 64) * 64 + 64, dtype=dtype)
         apart = self.tensor.size(1) * self.tensor.element_size()
         self.place = (self.tensor.data_ptr(), apart, room)
 

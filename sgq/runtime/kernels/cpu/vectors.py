@@ -38,9 +38,11 @@ def load_vector(builder: Any, address: Any, kind: Any) -> Any:
     return value
 
 
-def store_vector(builder: Any, value: Any, address: Any) -> None:
-    """Store a vector to an address that need not be aligned."""
-    builder.store(value, builder.bitcast(address, value.type.as_pointer())).align = 1
+def store_vector(builder: Any, value: Any, address: Any) -> Any:
+    """Store a vector to an address that need not be aligned; return the instruction."""
+    store = builder.store(value, builder.bitcast(address, value.type.as_pointer()))
+    store.align = 1
+    return store
 
 
 def spread(builder: Any, scalar: Any, lanes: int = VECTOR) -> Any:
@@ -79,6 +81,39 @@ def multiply_add(builder: Any, left: Any, right: Any, addend: Any) -> Any:
 def larger(builder: Any, left: Any, right: Any) -> Any:
     """Return the larger of two vectors, lane by lane."""
     return builder.select(builder.fcmp_ordered(">", left, right), left, right)
+
+
+def smaller(builder: Any, left: Any, right: Any) -> Any:
+    """Return the smaller of two vectors, lane by lane."""
+    return builder.select(builder.fcmp_ordered("<", left, right), left, right)
+
+
+def joined(builder: Any, vector: Any, function: Callable[..., Any]) -> Any:
+    """Return the 8 lanes of a vector joined to one number."""
+    undefined = ir.Constant(FLOATS, ir.Undefined)
+    for distance in (4, 2, 1):
+        order = [(k + distance) % VECTOR for k in range(VECTOR)]
+        lanes = ir.Constant(ir.VectorType(I32, VECTOR), order)
+        vector = function(builder, vector, builder.shuffle_vector(vector, undefined, lanes))
+    return builder.extract_element(vector, ir.Constant(I32, 0))
+
+
+def in_vectors(builder: Any, wide: Any, function: Callable[[Any], Any]) -> Any:
+    """Return what a function of 8 lanes makes of all lanes of a wider vector."""
+
+    def lanes(start: int, count: int) -> ir.Constant:
+        return ir.Constant(ir.VectorType(I32, count), list(range(start, start + count)))
+
+    count = wide.type.count
+    parts = []
+    for start in range(0, count, VECTOR):
+        part = builder.shuffle_vector(wide, ir.Constant(wide.type, ir.Undefined), lanes(start, VECTOR))
+        parts.append(function(part))
+    while len(parts) > 1:
+        both = lanes(0, 2 * parts[0].type.count)
+        pairs = zip(parts[::2], parts[1::2], strict=True)
+        parts = [builder.shuffle_vector(left, right, both) for left, right in pairs]
+    return parts[0]
 
 
 def index(builder: Any, address: Any, at: Any) -> Any:

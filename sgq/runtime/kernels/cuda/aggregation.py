@@ -47,8 +47,8 @@ def gather_edges(
 def aggregate_rows(
     first, stride, pointers, columns, step, codes, floats, table, parameters, weights, weight_stride,
     weight_pairs, weight_pair_stride, head_channels, column_scale, vectors, score_values, score_count,
-    score_heads, addend, multiply, add, slope, out, first_row, out_stride, out_width, width, row_parameters,
-    out_parameters, scale, zero, least, levels, divisor, offset,
+    score_heads, score_apart, addend, multiply, add, slope, out, first_row, out_stride, out_width, width,
+    row_parameters, out_parameters, scale, zero, least, levels, divisor, offset,
     ACTIVATION: tl.constexpr, MODE: tl.constexpr, BITS: tl.constexpr, RANGE: tl.constexpr,
     SEGMENTS: tl.constexpr, HELD: tl.constexpr, UNIFORM: tl.constexpr, PER: tl.constexpr,
     WEIGHT: tl.constexpr, REDUCTION: tl.constexpr, PLANES: tl.constexpr, LANES: tl.constexpr,
@@ -102,7 +102,19 @@ def aggregate_rows(
     rows = row.to(tl.int64) + tl.arange(0, 1)
     there = rows >= 0
     if vectors is not None:
-        write_scores(y, rows, there, channel, inside, vectors, score_values, score_count, score_heads, width)
+        write_scores(
+            y,
+            rows,
+            there,
+            channel,
+            inside,
+            vectors,
+            score_values,
+            score_count,
+            score_heads,
+            score_apart,
+            width,
+        )
     finish_tile(y, rows, there, channel, lane, stride, addend, multiply, add, slope, out, first_row,
         out_stride, out_width, width, row_parameters, out_parameters, scale, zero, least, levels, divisor,
         offset, ACTIVATION, MODE, BITS, RANGE, PLANES)  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import sgq.runtime.kernels.reference as reference
 from quantizers.spec import FLOAT_BITS
 from sgq.errors import ModelError
 from sgq.runtime.csr import Csr
@@ -118,6 +119,8 @@ def linear(
     """See `sgq.runtime.kernels.linear`."""
     if weight.inputs > MOST_INPUTS:
         raise ModelError(f"expected at most {MOST_INPUTS} inputs of an integer product (got {weight.inputs})")
+    if weight.form == "float":
+        return reference.linear(x, weight, finish, addend=addend, scores=scores)
     addend = None if addend is None else addend.contiguous()
     if isinstance(x, SparseFeatures):
         return _multiply_sparse(x, weight, finish, addend, scores)
@@ -170,12 +173,10 @@ def _multiply_wide(
     x: PackedTensor, weight: IntegerWeight, finish: Finish, addend: Tensor | None, scores: Scores | None
 ) -> Tensor | PackedTensor:
     """Multiply, and finish in a second kernel: for rows too wide for one tile that must be seen whole."""
-    from sgq.runtime.kernels.reference import fill_scores
-
     sums = _multiply(x, weight, Finish(), None, None)
     assert isinstance(sums, Tensor)
     if scores is not None:
-        fill_scores(sums, scores)
+        reference.fill_scores(sums, scores)
     return _finished(sums, finish, addend)
 
 
@@ -188,7 +189,7 @@ def _multiply_sparse(
     graph = Csr(x.pointers, columns, None, x.rows, x.channels, 1, 0)
     weights = {
         "weights": x.codes, "weight_stride": int(x.codes.numel() != 1), "weight_pairs": x.parameters,
-        "weight_pair_stride": 2, "WEIGHT": "edge",
+        "weight_pair_stride": 2 * int(x.parameters.size(0) != 1), "WEIGHT": "edge",
     }  # fmt: skip
     return _gather(
         graph, weight.packed, finish, "sum", weights, head_channels=weight.outputs,
@@ -270,10 +271,11 @@ def _column_scale(weight: IntegerWeight) -> Tensor:
 
 def _score_arguments(scores: Scores | None) -> dict[str, Any]:
     if scores is None:
-        return {"vectors": None, "score_values": None, "score_count": 0, "score_heads": 1}
+        return {"vectors": None, "score_values": None, "score_count": 0, "score_heads": 1, "score_apart": 0}
     return {
         "vectors": scores.vectors.contiguous(), "score_values": scores.values,
         "score_count": scores.vectors.size(0), "score_heads": scores.heads,
+        "score_apart": scores.values.stride(0),
     }  # fmt: skip
 
 

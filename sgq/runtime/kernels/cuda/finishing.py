@@ -65,8 +65,11 @@ def row_range(y, least, levels, divisor, offset, RANGE: tl.constexpr):
 
 
 @triton.jit
-def write_scores(y, rows, there, channel, inside, vectors, values, count, heads, width):
-    """Write the dot products of rows with `count` vectors [width], head by head: [rows, count · heads]."""
+def write_scores(y, rows, there, channel, inside, vectors, values, count, heads, apart, width):
+    """Write the dot products of rows with `count` vectors [width], head by head, [rows, heads] for each.
+
+    `apart` is the distance between the numbers of two vectors.
+    """
     head = channel // (width // heads)
     for n in range(count):
         vector = tl.load(vectors + n * width + channel, mask=inside, other=0.0)
@@ -74,7 +77,7 @@ def write_scores(y, rows, there, channel, inside, vectors, values, count, heads,
         for h in range(heads):
             own = tl.where((inside & (head == h))[None, :, :], products, 0.0)
             total = tl.sum(tl.sum(own, axis=2), axis=1)
-            tl.store(values + rows * (count * heads) + n * heads + h, total, mask=there)
+            tl.store(values + n * apart + rows * heads + h, total, mask=there)
 
 
 @triton.jit

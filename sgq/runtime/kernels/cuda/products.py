@@ -85,7 +85,7 @@ def float_product(
 @triton.jit
 def multiply_rows(
     first, last, stride, codes, floats, row_bytes, source_first_row, parameters, parameter_stride, weights,
-    extent, inputs, column_scale, vectors, score_values, score_count, score_heads,
+    extent, inputs, column_scale, vectors, score_values, score_count, score_heads, score_apart,
     addend, multiply, add, slope, out, first_row, out_stride, out_width, width, row_parameters,
     out_parameters, scale, zero, least, levels, divisor, offset,
     ACTIVATION: tl.constexpr, MODE: tl.constexpr, BITS: tl.constexpr, RANGE: tl.constexpr,
@@ -119,7 +119,19 @@ def multiply_rows(
     channel = tl.arange(0, PLANES)[:, None] * stride + lane[None, :]
     if vectors is not None:
         inside = (lane < stride)[None, :] & (channel < width)
-        write_scores(y, rows, there, channel, inside, vectors, score_values, score_count, score_heads, width)
+        write_scores(
+            y,
+            rows,
+            there,
+            channel,
+            inside,
+            vectors,
+            score_values,
+            score_count,
+            score_heads,
+            score_apart,
+            width,
+        )
     finish_tile(y, rows, there, channel, lane, stride, addend, multiply, add, slope, out, first_row,
         out_stride, out_width, width, row_parameters, out_parameters, scale, zero, least, levels, divisor,
         offset, ACTIVATION, MODE, BITS, RANGE, PLANES)  # fmt: skip
