@@ -35,7 +35,7 @@ PACKED_FORMAT = "sgq-packed-1"
 _FORMATS = {FLOAT_FORMAT: False, PACKED_FORMAT: True}
 """The formats that can be read, and whether one must have a checksum."""
 _OWN_TEXTS = ("format", "library", "plan", "recipe_text", "fingerprint", "features", "bucket_ids", "checksum")
-_MOST_FAULTS = 20
+_MOST_FAULTS, _MOST_LETTERS = 20, 400
 
 
 @dataclass(frozen=True)
@@ -346,7 +346,11 @@ def _refuse(path: str | os.PathLike[str], model: nn.Module, faults: Sequence[str
 
 def _listed(faults: Sequence[str]) -> str:
     more = f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
-    return "; ".join(faults[:_MOST_FAULTS]) + more
+    return "; ".join(map(_cut, faults[:_MOST_FAULTS])) + more
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]} …"
 
 
 def _read_pt(file: Path) -> dict[str, Tensor]:

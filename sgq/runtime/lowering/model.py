@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from quantizers import Quantizer
-from sgq.errors import DataError
+from sgq.errors import DataError, ModelError
 from sgq.graph.adjacency import adjacency_of, is_sparse
 from sgq.graph.inputs import ADJACENCY_ARGUMENTS
 from sgq.graph.swap import ROOT_BUCKETS
@@ -87,6 +87,17 @@ class LoweredModel(nn.Module):
         natural = torch.empty_like(result)
         natural[inputs.order] = result
         return natural
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Refuse what would move or cast it (`to`, `cuda`, `half`): weights are laid out for kernels."""
+        probe = next(iter(self.tensors()), torch.empty(0)).new_empty(0, dtype=torch.float32)
+        changed = fn(probe)
+        if (changed.device, changed.dtype) != (probe.device, probe.dtype):
+            raise ModelError(
+                f"a lowered model stays on {probe.device}, in its own types: move the quantized model and "
+                "its data first, then call sgq.lower"
+            )
+        return self
 
     def _run(self, inputs: PreparedInputs, workspace: Workspace) -> Tensor:
         """Return logits in the order of the prepared nodes."""

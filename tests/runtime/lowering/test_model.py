@@ -11,7 +11,7 @@ from torch_geometric import nn as pyg
 from torch_geometric.data import Data
 
 import sgq
-from sgq.errors import DataError, PlanError
+from sgq.errors import DataError, ModelError, PlanError
 from sgq.pipeline.tasks import NodeTask
 from sgq.runtime.lowering.model import LoweredModel
 from sgq.runtime.packed import PackedTensor
@@ -271,3 +271,12 @@ def test_features_of_another_width_are_refused() -> None:
     other.x = torch.rand(40, CHANNELS + 1)
     with pytest.raises(DataError, match=f"expected {CHANNELS} features a node"):
         lowered.prepare(other)
+
+
+def test_a_lowered_model_is_not_moved_or_cast_in_silence() -> None:
+    wrapped, _, task = quantized(OneLayer("gcn").eval(), random_graph(1, 40, 100), recipe(8))
+    lowered = sgq.lower(wrapped, task.sample())
+    assert lowered.to("cpu") is lowered
+    for change in (lowered.half, lowered.double, lambda: lowered.to("meta")):
+        with pytest.raises(ModelError, match="stays on cpu"):
+            change()

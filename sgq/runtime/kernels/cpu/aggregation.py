@@ -26,21 +26,16 @@ ROW_COST = 16
 """What a row costs beside its edges, in edges."""
 LOWEST = np.float32(-3.0e38)
 
-sum_8, sum_4, sum_2, sum_1, sum_32 = (gatherer("sum", bits) for bits in (8, 4, 2, 1, 32))
-max_8, max_4, max_2, max_1, max_32 = (gatherer("max", bits) for bits in (8, 4, 2, 1, 32))
-bag_8, bag_4 = (gatherer("sum", bits, v.I16, v.I8) for bits in (8, 4))
-coded_8, coded_4, coded_2, coded_1, coded_32 = (
-    gatherer("sum", bits, weight=v.I8) for bits in (8, 4, 2, 1, 32)
-)
-heads_8, heads_4, heads_2, heads_1, heads_32 = (
-    gatherer("heads", bits, weight=v.I8) for bits in (8, 4, 2, 1, 32)
-)
+gather_sum, gather_max = gatherer("sum"), gatherer("max")
+gather_coded, gather_heads = gatherer("sum", weight=v.I8), gatherer("heads", weight=v.I8)
+gather_short = gatherer("sum", v.I16, v.I8, widths=(8, 4))
+gather_long = gatherer("sum", v.I32, v.I8, widths=(8, 4))
 
 
-def _by_width(gather_8, gather_4, gather_2, gather_1, gather_32):  # fmt: skip
+def _over_segments(gather):  # fmt: skip
     """Return the function that gathers one row from all segments, whatever their widths."""
 
-    @njit(nogil=True, forceinline=True)
+    @njit(nogil=True, inline="always")
     def gather_row(
         codes, segments, count, columns, pointers, step, row, weights, weight_stride, weight_zero, parameters,
         parameter_step, parameter_stride, heads, factor_room, scratch,
@@ -54,30 +49,16 @@ def _by_width(gather_8, gather_4, gather_2, gather_1, gather_32):  # fmt: skip
             first = codes + segment_field(segments, s, FIRST_BYTE)
             first -= segment_field(segments, s, FIRST_ROW) * size
             pairs = parameters + 4 * s * parameter_step
-            if bits == 8:
-                offset += gather_8(first, size, columns, weights, weight_stride, weight_zero, pairs,
-                    parameter_stride, heads, factor_room, start, end, scratch, size)  # fmt: skip
-            elif bits == 4:
-                offset += gather_4(first, size, columns, weights, weight_stride, weight_zero, pairs,
-                    parameter_stride, heads, factor_room, start, end, scratch, size)  # fmt: skip
-            elif bits == 2:
-                offset += gather_2(first, size, columns, weights, weight_stride, weight_zero, pairs,
-                    parameter_stride, heads, factor_room, start, end, scratch, size)  # fmt: skip
-            elif bits == 1:
-                offset += gather_1(first, size, columns, weights, weight_stride, weight_zero, pairs,
-                    parameter_stride, heads, factor_room, start, end, scratch, size)  # fmt: skip
-            else:
-                offset += gather_32(first, size, columns, weights, weight_stride, weight_zero, pairs,
-                    parameter_stride, heads, factor_room, start, end, scratch, size // 4)  # fmt: skip
+            lanes = size // 4 if bits == 32 else size
+            offset += gather(bits, first, size, columns, weights, weight_stride, weight_zero, pairs,
+                parameter_stride, heads, factor_room, start, end, scratch, lanes)  # fmt: skip
         return offset
 
     return gather_row
 
 
-sum_row = _by_width(sum_8, sum_4, sum_2, sum_1, sum_32)
-max_row = _by_width(max_8, max_4, max_2, max_1, max_32)
-coded_row = _by_width(coded_8, coded_4, coded_2, coded_1, coded_32)
-heads_row = _by_width(heads_8, heads_4, heads_2, heads_1, heads_32)
+sum_row, max_row = _over_segments(gather_sum), _over_segments(gather_max)
+coded_row, heads_row = _over_segments(gather_coded), _over_segments(gather_heads)
 
 
 @row_function
@@ -170,24 +151,6 @@ def aggregate_heads(
             finish_row(here, row, weight_scale, offset, finish)
 
 
-@njit(nogil=True, forceinline=True)
-def bag_row(
-    short, bits, weights, size, columns, codes, code_stride, zero, parameters, start, end, scratch
-):  # fmt: skip
-    """Sum the weight rows of one row of sparse features, for either width of its indices and of weights."""
-    if short and bits == 8:
-        return bag_8(weights, size, columns, codes, code_stride, zero, parameters, 0, 0, 0, start, end,
-            scratch, size)  # fmt: skip
-    if short:
-        return bag_4(weights, size, columns, codes, code_stride, zero, parameters, 0, 0, 0, start, end,
-            scratch, size)  # fmt: skip
-    if bits == 8:
-        return coded_8(weights, size, columns, codes, code_stride, zero, parameters, 0, 0, 0, start, end,
-            scratch, size)  # fmt: skip
-    return coded_4(weights, size, columns, codes, code_stride, zero, parameters, 0, 0, 0, start, end,
-        scratch, size)  # fmt: skip
-
-
 @parallel_kernel
 def combine_sparse(
     parts, rows, pointers, short, columns, codes, code_stride, row_parameters, row_stride, weights, bits,
@@ -205,8 +168,13 @@ def combine_sparse(
             lane.fill_lanes(room, here, ZERO)
             pair = row_parameters + 4 * row_stride * row
             scale, zero = load_number(pair, 0), load_number(pair, 1)
-            offset = bag_row(short, bits, weights, row_bytes, columns, codes, code_stride, zero,
-                weight_parameters, load_int(pointers, row), load_int(pointers, row + 1), here)  # fmt: skip
+            start, end = load_int(pointers, row), load_int(pointers, row + 1)
+            if short:
+                offset = gather_short(bits, weights, row_bytes, columns, codes, code_stride, zero,
+                    weight_parameters, 0, 0, 0, start, end, here, row_bytes)  # fmt: skip
+            else:
+                offset = gather_long(bits, weights, row_bytes, columns, codes, code_stride, zero,
+                    weight_parameters, 0, 0, 0, start, end, here, row_bytes)  # fmt: skip
             lane.subtract_scaled_lanes(room, here, offset, channel_zeros)
             score_row(here, row, scale, scores)
             finish_row(here, row, scale, ZERO, finish)

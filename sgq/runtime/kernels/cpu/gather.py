@@ -6,10 +6,10 @@ later edges are prefetched, across the ends of rows, since columns lie in one ar
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-from numba import njit
+from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
@@ -20,14 +20,40 @@ from sgq.runtime.packed import VECTOR
 AHEAD = COLUMN_PADDING - 16
 """How many edges ahead rows are prefetched; columns are padded by as many."""
 
+WIDTHS = (8, 4, 2, 1, 32)
+"""Widths that rows are held at."""
+
 TILE = 8
 """Accumulators of a full tile, in vectors."""
 
 
-def _sizes(bits: int) -> tuple[int, int, int]:
-    """Return planes, bytes a lane and vectors a plane of a full tile."""
+def _sizes(bits: int) -> tuple[int, int, tuple[int, ...]]:
+    """Return planes, bytes a lane, and the vectors a plane of tiles, the largest first."""
     planes = 1 if bits == 32 else 8 // bits
-    return planes, 4 if bits == 32 else 1, TILE // planes
+    full = TILE // planes
+    return planes, 4 if bits == 32 else 1, tuple(sorted({full, max(1, full // 4), 1}, reverse=True))
+
+
+@dataclass(frozen=True)
+class _Gather:
+    """What a gather is called with, as LLVM values, and what it was made for."""
+
+    kind: str
+    bits: int
+    codes: Any
+    row_bytes: Any
+    columns: Any
+    weights: Any
+    weight_stride: Any
+    weight_zero: Any
+    parameters: Any
+    parameter_stride: Any
+    heads: Any
+    factor_room: Any
+    start: Any
+    end: Any
+    scratch: Any
+    lanes: Any
 
 
 class _HeadFactors:
@@ -78,138 +104,126 @@ class _HeadFactors:
         return [b.fsub(total, zero) for total, zero in zip(sums, zeros, strict=True)]
 
 
-def _tile(kind: str, bits: int, vectors: int, column: Any, weight: Any) -> Any:
-    """Return the intrinsic that gathers one tile of `vectors` vectors a plane; see `gatherer`."""
-    planes, lane_bytes, _ = _sizes(bits)
+def _tile(b: Any, of: _Gather, vectors: int, at: Any) -> Any:
+    """Emit the gather of one tile, `vectors` vectors a plane from lane `at` on; return its zeros' sum."""
+    planes, lane_bytes, _ = _sizes(of.bits)
+    rows = b.gep(of.codes, [b.mul(at, v.i64(lane_bytes))])
+    start_of_sums = b.gep(of.scratch, [at])
+    slots = [(p, k) for p in range(planes) for k in range(vectors)]
+    homes = [b.gep(start_of_sums, [b.add(b.mul(of.lanes, v.i64(p)), v.i64(k * VECTOR))]) for p, k in slots]
+    by_head = None
+    if of.kind == "heads":
+        by_head = _HeadFactors(b, of.weights, of.weight_stride, of.weight_zero, of.factor_room)
+        table = v.at_address(b, of.heads, v.I32)
+        for p, k in slots:
+            lane = b.add(b.add(b.mul(of.lanes, v.i64(p)), v.i64(k * VECTOR)), at)
+            by_head.slot(b, b.load(b.gep(table, [b.lshr(lane, v.i64(3))])))
 
-    @intrinsic
-    def gather(
-        typing: Any,
-        codes: Any,
-        row_bytes: Any,
-        columns: Any,
-        weights: Any,
-        weight_stride: Any,
-        weight_zero: Any,
-        parameters: Any,
-        parameter_stride: Any,
-        heads: Any,
-        factor_room: Any,
-        start: Any,
-        end: Any,
-        scratch: Any,
-        at: Any,
-        lanes: Any,
-    ) -> Any:
-        long = types.int64
-        signature = types.float32(long, long, long, long, long, types.float32, *[long] * 9)
-
-        def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-            (codes_, row_bytes_, columns_, weights_, weight_stride_, weight_zero_, parameters_,
-             parameter_stride_, heads_, factor_room_, start_, end_, scratch_, at_,
-             lanes_) = arguments  # fmt: skip
-            rows = b.gep(v.at_address(b, codes_, v.I8), [b.mul(at_, v.i64(lane_bytes))])
-            column_at = v.at_address(b, columns_, column)
-            weight_at = v.at_address(b, weights_, weight)
-            pairs = v.at_address(b, parameters_, v.F32)
-            start_of_sums = b.gep(v.at_address(b, scratch_, v.F32), [at_])
-            homes = [
-                b.gep(start_of_sums, [b.add(b.mul(lanes_, v.i64(p)), v.i64(k * VECTOR))])
-                for p in range(planes)
-                for k in range(vectors)
-            ]
-            by_head = None
-            if kind == "heads":
-                by_head = _HeadFactors(b, weights_, weight_stride_, weight_zero_, factor_room_)
-                table = v.at_address(b, heads_, v.I32)
-                for p in range(planes):
-                    for k in range(vectors):
-                        lane = b.add(b.add(b.mul(lanes_, v.i64(p)), v.i64(k * VECTOR)), at_)
-                        by_head.slot(b, b.load(b.gep(table, [b.lshr(lane, v.i64(3))])))
-
-            def body(edge: Any, carried: list[Any]) -> list[Any]:
-                offset, accumulators = carried[0], carried[1:]
-                later = v.index(b, column_at, b.add(edge, v.i64(AHEAD)))
-                v.prefetch(b, b.gep(rows, [b.mul(later, row_bytes_)]), vectors * VECTOR * lane_bytes)
-                source = v.index(b, column_at, edge)
-                row = b.gep(rows, [b.mul(source, row_bytes_)])
-                pair = b.gep(pairs, [b.mul(source, parameter_stride_)])
-                scale, zero_point = b.load(pair), b.load(b.gep(pair, [v.i64(1)]))
-                factors: list[Any] = []
-                if by_head is not None:
-                    factors = by_head.of_edge(b, edge, scale, zero_point)
-                elif kind == "sum":
-                    one = v.number(b, weight_at, b.mul(edge, weight_stride_))
-                    factor = b.fmul(b.fsub(one, weight_zero_), scale)
-                    offset = v.multiply_add(b, factor, zero_point, offset)
-                    factors = [v.spread(b, factor)] * (planes * vectors)
+    def body(edge: Any, carried: list[Any]) -> list[Any]:
+        offset, accumulators = carried[0], carried[1:]
+        later = v.index(b, of.columns, b.add(edge, v.i64(AHEAD)))
+        v.prefetch(b, b.gep(rows, [b.mul(later, of.row_bytes)]), vectors * VECTOR * lane_bytes)
+        source = v.index(b, of.columns, edge)
+        row = b.gep(rows, [b.mul(source, of.row_bytes)])
+        pair = b.gep(of.parameters, [b.mul(source, of.parameter_stride)])
+        scale, zero_point = b.load(pair), b.load(b.gep(pair, [v.i64(1)]))
+        shift = None
+        if by_head is not None:
+            factors = by_head.of_edge(b, edge, scale, zero_point)
+        elif of.kind == "sum":
+            one = v.number(b, of.weights, b.mul(edge, of.weight_stride))
+            factor = b.fmul(b.fsub(one, of.weight_zero), scale)
+            offset = v.multiply_add(b, factor, zero_point, offset)
+            factors = [v.spread(b, factor)] * len(slots)
+        else:
+            factors = [v.spread(b, scale)] * len(slots)
+            shift = v.spread(b, b.fneg(b.fmul(scale, zero_point)))
+        new: list[Any] = [None] * len(slots)
+        for k in range(vectors):
+            address = b.gep(row, [v.i64(k * VECTOR * lane_bytes)])
+            if of.bits == 32:
+                values = [v.load_vector(b, address, v.FLOATS)]
+            else:
+                raw = b.zext(v.load_vector(b, address, v.BYTES), v.WORDS)
+                values = [v.plane(b, raw, of.bits, p) for p in range(planes)]
+            for p, value in enumerate(values):
+                slot = p * vectors + k
+                if shift is not None:
+                    candidate = v.multiply_add(b, value, factors[slot], shift)
+                    new[slot] = v.larger(b, candidate, accumulators[slot])
                 else:
-                    factors = [v.spread(b, scale)] * (planes * vectors)
-                    shift = v.spread(b, b.fneg(b.fmul(scale, zero_point)))
-                new: list[Any] = [None] * (planes * vectors)
-                for k in range(vectors):
-                    address = b.gep(row, [v.i64(k * VECTOR * lane_bytes)])
-                    if bits == 32:
-                        values = [v.load_vector(b, address, v.FLOATS)]
-                    else:
-                        raw = b.zext(v.load_vector(b, address, v.BYTES), v.WORDS)
-                        values = [v.plane(b, raw, bits, p) for p in range(planes)]
-                    for p, value in enumerate(values):
-                        slot = p * vectors + k
-                        if kind == "max":
-                            candidate = v.multiply_add(b, value, factors[slot], shift)
-                            new[slot] = v.larger(b, candidate, accumulators[slot])
-                        else:
-                            new[slot] = v.multiply_add(b, factors[slot], value, accumulators[slot])
-                return [offset, *new]
+                    new[slot] = v.multiply_add(b, factors[slot], value, accumulators[slot])
+        return [offset, *new]
 
-            loaded = [v.load_vector(b, home, v.FLOATS) for home in homes]
-            results = v.loop(b, start_, end_, [v.ir.Constant(v.F32, 0.0), *loaded], body)
-            sums = results[1:] if by_head is None else by_head.less_zeros(b, results[1:])
-            for home, value in zip(homes, sums, strict=True):
-                v.store_vector(b, value, home)
-            return results[0]
-
-        return signature, generate
-
-    return gather
+    loaded = [v.load_vector(b, home, v.FLOATS) for home in homes]
+    results = v.loop(b, of.start, of.end, [ir.Constant(v.F32, 0.0), *loaded], body)
+    sums = results[1:] if by_head is None else by_head.less_zeros(b, results[1:])
+    for home, value in zip(homes, sums, strict=True):
+        v.store_vector(b, value, home)
+    return results[0]
 
 
-def gatherer(kind: str, bits: int, column: Any = v.I32, weight: Any = v.F32) -> Any:
-    """Return the compiled function that gathers all channels of one row from rows of one width.
+def gatherer(kind: str, column: Any = v.I32, weight: Any = v.F32, widths: tuple[int, ...] = WIDTHS) -> Any:
+    """Return the intrinsic that gathers all channels of one row from rows of one width, its first argument.
 
     `kind` is "sum" (a weight an edge), "max", or "heads" (a weight an edge and head); `column` and `weight`
     are the types of their arrays, integers unsigned but for I32. All arrays are addresses: that of the codes
     is where row 0 would be. The row's sums lie in the scratch, are added to and stay there, so that segments
     add up. Returned is, for "sum", the sum of weight · zero point, which is still to be subtracted. For
     "heads", `heads` are the heads of every 8 channels, `weight_stride` is their number, and `factor_room` is
-    room for 2 · heads numbers, in whole vectors.
-    """
-    _, _, full = _sizes(bits)
-    half = max(1, full // 4)
-    wide, narrow, one = (_tile(kind, bits, size, column, weight) for size in (full, half, 1))
-    full_lanes, half_lanes = full * VECTOR, half * VECTOR
+    room for 2 · heads numbers, in whole vectors. `lanes` are those of a plane.
 
-    @njit(nogil=True)
+    It is a function of the module that calls it: numba would compile one of its own for every caller.
+    """
+    long = types.int64
+    signature = types.float32(long, long, long, long, long, long, types.float32, *[long] * 8)
+    name = f"sgq_gather_{kind}_{column}_{weight}_{'_'.join(map(str, widths))}"
+
+    @intrinsic
     def gather(
-        codes, row_bytes, columns, weights, weight_stride, weight_zero, parameters, parameter_stride,
-        heads, factor_room, start, end, scratch, lanes,
-    ):  # fmt: skip
-        offset = np.float32(0.0)
-        at = 0
-        while at < lanes:
-            if lanes - at >= full_lanes:
-                offset = wide(codes, row_bytes, columns, weights, weight_stride, weight_zero, parameters,
-                    parameter_stride, heads, factor_room, start, end, scratch, at, lanes)  # fmt: skip
-                at += full_lanes
-            elif lanes - at >= half_lanes:
-                offset = narrow(codes, row_bytes, columns, weights, weight_stride, weight_zero, parameters,
-                    parameter_stride, heads, factor_room, start, end, scratch, at, lanes)  # fmt: skip
-                at += half_lanes
-            else:
-                offset = one(codes, row_bytes, columns, weights, weight_stride, weight_zero, parameters,
-                    parameter_stride, heads, factor_room, start, end, scratch, at, lanes)  # fmt: skip
-                at += VECTOR
-        return offset
+        typing: Any, bits: Any, codes: Any, row_bytes: Any, columns: Any, weights: Any, weight_stride: Any,
+        weight_zero: Any, parameters: Any, parameter_stride: Any, heads: Any, factor_room: Any, start: Any,
+        end: Any, scratch: Any, lanes: Any,
+    ) -> Any:  # fmt: skip
+        def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+            function = b.module.globals.get(name)
+            if function is None:
+                function = ir.Function(b.module, ir.FunctionType(v.F32, [x.type for x in arguments]), name)
+                function.linkage = "internal"
+                function.attributes.add("noinline")
+                inner = ir.IRBuilder(function.append_basic_block("entry"))
+                by_width = {width: function.append_basic_block(f"bits{width}") for width in widths}
+                others = inner.switch(function.args[0], by_width[widths[-1]])
+                for width, block in by_width.items():
+                    others.add_case(ir.Constant(v.I64, width), block)
+                    inner.position_at_end(block)
+                    inner.ret(_gathered(inner, kind, width, column, weight, function.args[1:]))
+            return b.call(function, arguments)
+
+        return signature, generate
 
     return gather
+
+
+def _gathered(b: Any, kind: str, bits: int, column: Any, weight: Any, arguments: Any) -> Any:
+    """Emit the gather of a row, tile after tile, the largest first; return its zeros' sum."""
+    given = _Gather(kind, bits, *arguments)
+    of = replace(
+        given,
+        codes=v.at_address(b, given.codes, v.I8),
+        columns=v.at_address(b, given.columns, column),
+        weights=given.weights if kind == "heads" else v.at_address(b, given.weights, weight),
+        parameters=v.at_address(b, given.parameters, v.F32),
+        scratch=v.at_address(b, given.scratch, v.F32),
+    )
+    at, offset = v.i64(0), ir.Constant(v.F32, 0.0)
+    for vectors in _sizes(bits)[2]:
+        step = vectors * VECTOR
+        stop = b.add(at, b.and_(b.sub(of.lanes, at), v.i64(-step)))
+
+        def one(place: Any, carried: list[Any], vectors: int = vectors) -> list[Any]:
+            return [_tile(b, of, vectors, place)]
+
+        (offset,) = v.loop(b, at, stop, [offset], one, step=step)
+        at = stop
+    return offset
