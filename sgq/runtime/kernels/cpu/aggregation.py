@@ -15,9 +15,10 @@ from sgq.runtime.kernels.cpu.finishing import (
     ONE,
     ROW_BYTES,
     ZERO,
-    finish_row,
+    encode_row,
     score_row,
     segment_field,
+    settle_row,
 )
 from sgq.runtime.kernels.cpu.gather import gatherer
 from sgq.runtime.kernels.cpu.memory import load_int, load_number
@@ -82,6 +83,16 @@ def edges_of(pointers, step, row):  # fmt: skip
     return load_int(pointers, (row + 1) * step) - load_int(pointers, row * step)
 
 
+@row_function
+def encode_previous(base, room, start, row, finish):  # fmt: skip
+    """Encode the row before this one, if it belongs to the part that begins at row `start`.
+
+    Rows take turns in two rooms: what a row's codes wait for is ready when the next row is summed up.
+    """
+    if row > start:
+        encode_row(base + 4 * room * ((row - 1) & 1), row - 1, finish)
+
+
 @parallel_kernel
 def aggregate_sum(
     parts, rows, codes, segments, count, columns, pointers, step, weights, weight_stride, parameters,
@@ -92,9 +103,11 @@ def aggregate_sum(
     Row r of the pointers begins at pointers[r · step], and its edges go by segment of their source.
     """
     for part in prange(parts):
-        here = scratch + get_thread_id() * apart
+        base = scratch + get_thread_id() * apart
+        start = part_start(part, parts, rows, pointers, step)
         last = part_start(part + 1, parts, rows, pointers, step)
-        for row in range(part_start(part, parts, rows, pointers, step), last):
+        for row in range(start, last):
+            here = base + 4 * room * (row & 1)
             lane.fill_lanes(room, here, ZERO)
             offset = sum_row(codes, segments, count, columns, pointers, step, row, weights, weight_stride,
                 ZERO, parameters, parameter_step, parameter_stride, 0, 0, here)  # fmt: skip
@@ -104,7 +117,9 @@ def aggregate_sum(
             factor = ONE
             if mean:
                 factor /= np.float32(max(edges_of(pointers, step, row), 1))
-            finish_row(here, row, factor, offset, finish)
+            settle_row(here, row, factor, offset, finish)
+            encode_previous(base, room, start, row, finish)
+        encode_previous(base, room, start, last, finish)
 
 
 @parallel_kernel
@@ -114,16 +129,20 @@ def aggregate_max(
 ):  # fmt: skip
     """Take the maximum of each channel over the edges into each node; 0 without edges."""
     for part in prange(parts):
-        here = scratch + get_thread_id() * apart
+        base = scratch + get_thread_id() * apart
+        start = part_start(part, parts, rows, pointers, step)
         last = part_start(part + 1, parts, rows, pointers, step)
-        for row in range(part_start(part, parts, rows, pointers, step), last):
+        for row in range(start, last):
+            here = base + 4 * room * (row & 1)
             empty = edges_of(pointers, step, row) == 0
             lane.fill_lanes(room, here, ZERO if empty else LOWEST)
             max_row(codes, segments, count, columns, pointers, step, row, 0, 0, ZERO, parameters,
                 parameter_step, parameter_stride, 0, 0, here)  # fmt: skip
             if channel_zeros and not empty:
                 lane.subtract_scaled_lanes(room, here, ONE, channel_zeros)
-            finish_row(here, row, ONE, ZERO, finish)
+            settle_row(here, row, ONE, ZERO, finish)
+            encode_previous(base, room, start, row, finish)
+        encode_previous(base, room, start, last, finish)
 
 
 @parallel_kernel
@@ -133,12 +152,14 @@ def aggregate_heads(
 ):  # fmt: skip
     """Sum rows over the edges into each node, weighted by edge and head; weights are codes [edges, heads].
 
-    The scratch has room for 2 · heads numbers more, in whole vectors; see `gatherer`.
+    The scratch has room for 2 · heads numbers behind its two rows, in whole vectors; see `gatherer`.
     """
     for part in prange(parts):
-        here = scratch + get_thread_id() * apart
+        base = scratch + get_thread_id() * apart
+        start = part_start(part, parts, rows, pointers, step)
         last = part_start(part + 1, parts, rows, pointers, step)
-        for row in range(part_start(part, parts, rows, pointers, step), last):
+        for row in range(start, last):
+            here = base + 4 * room * (row & 1)
             lane.fill_lanes(room, here, ZERO)
             offset = ZERO
             if heads == 1:
@@ -146,9 +167,11 @@ def aggregate_heads(
                     weight_zero, parameters, parameter_step, parameter_stride, 0, 0, here)  # fmt: skip
             else:
                 heads_row(codes, segments, count, columns, pointers, step, row, weights, heads, weight_zero,
-                    parameters, parameter_step, parameter_stride, head_table, here + 4 * room,
+                    parameters, parameter_step, parameter_stride, head_table, base + 8 * room,
                     here)  # fmt: skip
-            finish_row(here, row, weight_scale, offset, finish)
+            settle_row(here, row, weight_scale, offset, finish)
+            encode_previous(base, room, start, row, finish)
+        encode_previous(base, room, start, last, finish)
 
 
 @parallel_kernel
@@ -162,19 +185,23 @@ def combine_sparse(
     are the finish's. `channel_zeros` is the address of the weight's zero points [room].
     """
     for part in prange(parts):
-        here = scratch + get_thread_id() * apart
+        base = scratch + get_thread_id() * apart
+        start = part_start(part, parts, rows, pointers, 1)
         last = part_start(part + 1, parts, rows, pointers, 1)
-        for row in range(part_start(part, parts, rows, pointers, 1), last):
+        for row in range(start, last):
+            here = base + 4 * room * (row & 1)
             lane.fill_lanes(room, here, ZERO)
             pair = row_parameters + 4 * row_stride * row
             scale, zero = load_number(pair, 0), load_number(pair, 1)
-            start, end = load_int(pointers, row), load_int(pointers, row + 1)
+            first, end = load_int(pointers, row), load_int(pointers, row + 1)
             if short:
                 offset = gather_short(bits, weights, row_bytes, columns, codes, code_stride, zero,
-                    weight_parameters, 0, 0, 0, start, end, here, row_bytes)  # fmt: skip
+                    weight_parameters, 0, 0, 0, first, end, here, row_bytes)  # fmt: skip
             else:
                 offset = gather_long(bits, weights, row_bytes, columns, codes, code_stride, zero,
-                    weight_parameters, 0, 0, 0, start, end, here, row_bytes)  # fmt: skip
+                    weight_parameters, 0, 0, 0, first, end, here, row_bytes)  # fmt: skip
             lane.subtract_scaled_lanes(room, here, offset, channel_zeros)
             score_row(here, row, scale, scores)
-            finish_row(here, row, scale, ZERO, finish)
+            settle_row(here, row, scale, ZERO, finish)
+            encode_previous(base, room, start, row, finish)
+        encode_previous(base, room, start, last, finish)

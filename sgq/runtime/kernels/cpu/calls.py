@@ -53,9 +53,10 @@ def aggregate(
         finish = finish.scaled(x.parameters[:, 0])
     target = target_of(graph.rows, x.layout.width, finish, workspace)
     threads = torch_threads(rows=graph.rows, edges=graph.edges, numbers=graph.edges * x.layout.width)
-    scratch = Scratch(workspace, threads, max(reach(x.layout), target.lanes))
+    room = whole_vectors(max(reach(x.layout), target.lanes))
+    scratch = Scratch(workspace, threads, 2 * room)
     parameters, step, stride = x.parameters.data_ptr(), *_steps(x)
-    zeros = padded(x.parameters[:, 1], scratch.place[2]) if by_channel else None
+    zeros = padded(x.parameters[:, 1], room) if by_channel else None
     zeros_at = 0 if zeros is None else zeros.data_ptr()
     if by_channel:
         parameters, step = (NEUTRAL if reduction == "max" else COUNTING).ctypes.data, 0
@@ -68,7 +69,7 @@ def aggregate(
         weighted = graph.weights is not None and reduction == "sum"
         weights = graph.weights.data_ptr() if weighted and graph.weights is not None else ONE.ctypes.data
         how = (weights, int(weighted), parameters, step, stride, zeros_at, reduction == "mean")
-    arguments = (*source, *how, *scratch.place, target.record)
+    arguments = (*source, *how, *scratch.place, room, target.record)
     held = (graph, x, zeros, scratch, target)
     workspace.launch(lambda: run_on(threads, kernel, arguments, held))
     return target.result
@@ -87,12 +88,12 @@ def _aggregate_heads(
     target = target_of(graph.rows, x.layout.width, finish, workspace)
     threads = torch_threads(rows=graph.rows, edges=graph.edges, numbers=graph.edges * x.layout.width)
     room = whole_vectors(max(reach(x.layout), target.lanes))
-    scratch = Scratch(workspace, threads, room + 2 * whole_vectors(heads))
+    scratch = Scratch(workspace, threads, 2 * (room + whole_vectors(heads)))
     table = _head_table(x.layout, heads)
     arguments = (
         threads, graph.rows, *_source(graph, x), codes.data_ptr(), heads, np.float32(coefficients.zero_point),
         np.float32(coefficients.scale), x.parameters.data_ptr(), *_steps(x), table.ctypes.data,
-        *scratch.place[:2], room, target.record,
+        *scratch.place, room, target.record,
     )  # fmt: skip
     held = (graph, x, codes, table, scratch, target)
     workspace.launch(lambda: run_on(threads, aggregation.aggregate_heads, arguments, held))
@@ -133,7 +134,7 @@ def attention(
         threads, edges.KINDS[kind], graph.rows, graph.sources, graph.columns.data_ptr(),
         graph.pointers.data_ptr(), graph.step, _unpacked(source), _unpacked(target), unpacked.data_ptr(),
         heads, source.layout.width, whole_vectors(per_head),
-        vectors.data_ptr(), np.float32(slope), *rounding, *scratch.place[:2], room, result.codes.data_ptr(),
+        vectors.data_ptr(), np.float32(slope), *rounding, *scratch.place, room, result.codes.data_ptr(),
         quantization is None,
     )  # fmt: skip
     held = (graph, source, target, unpacked, vectors, scratch, result)

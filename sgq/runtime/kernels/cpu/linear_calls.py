@@ -60,7 +60,7 @@ def finished(values: Tensor, finish: Finish, workspace: Workspace) -> Tensor | P
     target = target_of(rows, width, finish, workspace)
     threads = torch_threads(rows=rows, numbers=values.numel())
     scratch = Scratch(workspace, threads, target.lanes)
-    arguments = (rows, values.data_ptr(), width, *scratch.place, target.record)
+    arguments = (rows, values.data_ptr(), width, *scratch.place, target.lanes, target.record)
     held = (values, scratch, target)
     workspace.launch(lambda: run_on(threads, finish_rows, arguments, held))
     return target.result
@@ -108,7 +108,7 @@ def _product(
     return _Product(
         threads,
         target.result,
-        (*wide.place[:2], wide_room, *scratch.place[:2], out_room),
+        (*wide.place, wide_room, *scratch.place, out_room),
         (place, multiply.data_ptr(), weight.outputs, vectors.record, target.record),
         wide_room,
         (x, weight, addend, multiply, target, scratch, wide, vectors),
@@ -174,16 +174,17 @@ def _multiply_sparse(
     held = packed.layout.segments[0]
     target = target_of(x.rows, weight.outputs, finish.scaled(weight.scale), workspace)
     vectors = _score_record(scores, weight)
-    scratch = Scratch(workspace, threads, max(reach(packed.layout), target.lanes, vectors.reach))
+    room = whole_vectors(max(reach(packed.layout), target.lanes, vectors.reach))
+    scratch = Scratch(workspace, threads, 2 * room)
     pairs, zeros = packed.parameters, torch.ones(weight.outputs)
     if packed.per == "channel":
         pairs, zeros = torch.ones(1, 2), packed.parameters[:, 1]
-    zeros = padded(zeros, scratch.place[2])
+    zeros = padded(zeros, room)
     arguments = (
         threads, x.rows, x.pointers.data_ptr(), x.columns.dtype == torch.int16, x.columns.data_ptr(),
         x.codes.data_ptr(), int(x.codes.numel() != 1), x.parameters.data_ptr(),
         2 * int(x.parameters.size(0) != 1), packed.codes.data_ptr(), held.bits, held.row_bytes,
-        pairs.data_ptr(), zeros.data_ptr(), *scratch.place, vectors.record, target.record,
+        pairs.data_ptr(), zeros.data_ptr(), *scratch.place, room, vectors.record, target.record,
     )  # fmt: skip
     owners = (x, weight, pairs, zeros, scratch, vectors, target)
     workspace.launch(lambda: run_on(threads, aggregation.combine_sparse, arguments, owners))
@@ -202,7 +203,7 @@ def _multiply_bits(
     sums = Scratch(workspace, threads, products.BIT_ROWS * products.TABLE_COLUMNS, torch.int16)
     arguments = (
         x.rows, x.bits.data_ptr(), x.bits.size(1), x.levels.data_ptr(), weight.data.data_ptr(),
-        weight.data.size(0), table_chunk(weight), *sums.place[:2], *scratch.place[:2], room,
+        weight.data.size(0), table_chunk(weight), *sums.place, *scratch.place, room,
         vectors.record, target.record,
     )  # fmt: skip
     held = (x, weight, scratch, sums, vectors, target)

@@ -39,7 +39,7 @@ class _Announcer(event.Listener):
 event.register("numba:compile", _Announcer())
 
 
-SMALL_WORK_S = 50e-6
+SMALL_WORK_S = 100e-6
 """Time on one thread below which a second one costs more than it saves."""
 ROW_S, EDGE_S, NUMBER_S = 40e-9, 3e-9, 0.1e-9
 """About what a row, an edge, and each number of either take: enough to tell small work from large."""
@@ -67,7 +67,7 @@ def run_on(threads: int, kernel: Any, arguments: tuple[Any, ...], held: Any) -> 
 class Scratch:
     """Room for `numbers` a thread, whole vectors, those of threads apart by more than a cache line.
 
-    `place` is what kernels take: address, bytes between threads, and numbers a thread.
+    `place` is what kernels take: the address, and the bytes between threads.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Scratch:
         room = whole_vectors(numbers)
         self.tensor = workspace.empty(threads, -(-room // 64) * 64 + 64, dtype=dtype)
         apart = self.tensor.size(1) * self.tensor.element_size()
-        self.place = (self.tensor.data_ptr(), apart, room)
+        self.place = (self.tensor.data_ptr(), apart)
 
 
 def whole_vectors(numbers: int) -> int:
