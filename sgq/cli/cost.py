@@ -71,10 +71,10 @@ def _of_recipe(arguments: argparse.Namespace) -> Costed:
 def _measured(subject: Subject, plan: Plan, recipe: LoadedRecipe) -> RuntimeComparison:
     """Measure the calibrated model: neither latency nor memory depends on how well it was trained."""
     from sgq.cli.runtime_view import measure_runtime
-    from sgq.pipeline.wrapping import quantized
+    from sgq.pipeline.wrapping import apply_plan
     from sgq.runtime.comparison import written_bytes
 
-    model, _ = quantized(subject.model, plan, subject.task)
+    model, _ = apply_plan(subject.model, plan, subject.task)
     file_bytes = written_bytes(model, plan, recipe_text=recipe.text)
     return measure_runtime(subject, model.eval(), plan, file_bytes=file_bytes)
 

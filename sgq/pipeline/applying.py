@@ -21,7 +21,7 @@ from sgq.pipeline.evaluation import accuracy
 from sgq.pipeline.planning import plan_for
 from sgq.pipeline.tasks import Task, as_task
 from sgq.pipeline.training import TrainingHistory, TrainingSettings, fit
-from sgq.pipeline.wrapping import prequantized, quantized
+from sgq.pipeline.wrapping import apply_plan, prequantized
 from sgq.recipe import LoadedRecipe, load_recipe
 from sgq.recipe.plan import Plan
 
@@ -120,7 +120,7 @@ def apply(
     if on_plan is not None:
         on_plan(made)
     float_accuracy = Accuracies(accuracy(model, task, "val"), accuracy(model, task, "test"))
-    wrapped, bucketed = quantized(model, made, task)
+    wrapped, bucketed = apply_plan(model, made, task)
     teacher = Teacher(model, task) if made.finetuning.distill > 0 else None
     with prequantized(wrapped, made, bucketed) as static:
         history = finetune(wrapped, made, static, training=training, teacher=teacher, seed=seed, quiet=quiet)

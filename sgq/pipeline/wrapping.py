@@ -64,12 +64,12 @@ def calibrate(model: nn.Module, plan: Plan, data: Any) -> None:
     set_phase(model, Phase.FROZEN)
 
 
-def quantized(model: nn.Module, plan: Plan, task: Task) -> tuple[nn.Module, Task]:
+def apply_plan(model: nn.Module, plan: Plan, task: Task) -> tuple[nn.Module, Task]:
     """Return a copy of the model quantized by a plan, not finetuned, and the task with the plan's buckets."""
     if plan.bucket_edges:
         task = task.with_buckets(plan.bucket_edges)
-    whole = isinstance(task, NodeTask) and plan.buckets
-    wrapped = wrap(model, plan, bucket=task.data.bucket if whole else None)  # type: ignore[attr-defined]
+    bucket = task.data.bucket if isinstance(task, NodeTask) and plan.buckets else None
+    wrapped = wrap(model, plan, bucket=bucket)
     calibrate(wrapped, plan, task)
     return wrapped, task
 

@@ -9,8 +9,8 @@ as 8; wider ones, and the 32 bits of a mix, are rows of fp32 values.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import accumulate
 from typing import Literal
 
@@ -48,13 +48,20 @@ class Layout:
     """How [rows, heads, channels] lie in memory.
 
     `segments` follow one another: a single one, or one a degree bucket where the nodes are numbered by
-    bucket. Each head takes `head_channels` channels, a multiple of 8 where there are several heads.
+    bucket. Each head takes `head_channels` channels, a multiple of 8 where there are several heads. `table`
+    are the segments as kernels read them, int64 [segments, 5], in the order of their fields.
     """
 
     rows: int
     channels: int
     heads: int
     segments: tuple[Segment, ...]
+    table: Tensor = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Lay the segments out once: kernels hold the table's address as long as they hold the layout."""
+        fields = [(s.rows, s.bits, s.row_bytes, s.first_row, s.first_byte) for s in self.segments]
+        object.__setattr__(self, "table", torch.tensor(fields, dtype=torch.int64).view(-1, 5))
 
     @property
     def head_channels(self) -> int:
@@ -65,11 +72,6 @@ class Layout:
     def width(self) -> int:
         """Channels of a row over all heads, with the padding of heads, without that of bytes."""
         return self.heads * self.head_channels
-
-    @cached_property
-    def table(self) -> Tensor:
-        """The segments as kernels read them, int64 [segments, 5], in the order of their fields."""
-        return torch.tensor([(s.rows, s.bits, s.row_bytes, s.first_row, s.first_byte) for s in self.segments])
 
     @property
     def nbytes(self) -> int:

@@ -7,6 +7,7 @@ large all results are and how long they live; later ones launch kernels that are
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
@@ -26,10 +27,15 @@ PLACED = object()
 
 
 class Workspace:
-    """Fresh tensors, computed at once."""
+    """Fresh tensors on a device, computed at once."""
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self.device = device or torch.device("cpu")
 
     def empty(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return room for a result, uninitialised."""
+        if self.device.type != "cpu":
+            return torch.empty(*shape, dtype=dtype, device=self.device)
         return large_empty(*shape, dtype=dtype)
 
     def launch(self, call: Callable[[], object]) -> None:
@@ -75,6 +81,7 @@ class Recording(Workspace):
     """Fresh tensors, computed at once, on record. `placeable` tells whether all could lie in an arena."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.requests: list[Request] = []
         self.constants: list[Any] = []
         self.placeable = True
@@ -94,23 +101,29 @@ class Recording(Workspace):
         """Note that room need not have a place."""
         self._movable.add(_storage(room))
 
-    def returned(self, result: Tensor) -> None:
-        """Close the record; the result needs no place if it may be anywhere and nothing else reads it."""
+    def returned(self, result: Tensor) -> Tensor:
+        """Close the record, and return the result in a tensor of its own.
+
+        It needs no place in an arena if it may be anywhere and nothing else reads it.
+        """
         storage = _storage(result)
         requests = self._alive.get(storage, [])
         own = len(requests) == 1 and requests[0].first == self._step - 1
         if own and storage in self._movable and requests[0].shape == tuple(result.shape):
             requests[0].fresh = True
-        for requests in self._alive.values():
-            self._end(requests)
+        for each in self._alive.values():
+            self._end(each)
+        # What torch has computed may be an argument, or a view of one.
+        return result if storage in self._movable else result.clone()
 
     def computed(self, function: Callable[[], Any]) -> Any:
-        """Return what torch computes, and note what it is."""
+        """Return what torch computes, and note what it is; tensors contiguous, as they are in an arena."""
         result = function()
         several = type(result) in (tuple, list)
-        known = [self._known(part) for part in (result if several else [result])]
+        parts = [_contiguous(part) for part in (result if several else [result])]
+        known = [self._known(part) for part in parts]
         self.constants.append(type(result)(known) if several else known[0])
-        return result
+        return type(result)(parts) if several else parts[0]
 
     def end_step(self, alive: Iterable[Tensor]) -> None:
         """Close a step: room that belongs to no tensor in `alive` is free for the next one."""
@@ -165,10 +178,13 @@ class Bound(Workspace):
     """Places in one arena, by a recording; what is to be computed is collected, not done."""
 
     def __init__(self, recording: Recording) -> None:
+        super().__init__()
         offsets, size = recording.places()
         self._requests = iter(zip(recording.requests, offsets, strict=True))
         self._constants = iter(recording.constants)
-        self.arena = large_empty(size, dtype=torch.uint8)
+        # A tensor made in inference mode could not be written outside of it.
+        with torch.inference_mode(mode=False):
+            self.arena = large_empty(size, dtype=torch.uint8)
         self.launches: list[Callable[[], object]] = []
         self._fresh: Request | None = None
         self._stand_in: Tensor | None = None
@@ -186,6 +202,11 @@ class Bound(Workspace):
             launch()
         return fresh
 
+    def check(self) -> None:
+        """Raise AssertionError where the recorded run asked for more."""
+        left = [*self._requests, *self._constants]
+        assert not left, "another run than the recorded one"
+
     def movable(self, room: Tensor, move: Callable[[int], None]) -> None:
         """Keep what moves the result of the whole computation."""
         if room is self._stand_in:
@@ -193,7 +214,8 @@ class Bound(Workspace):
 
     def empty(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the place of the next room on record."""
-        request, offset = next(self._requests)
+        request, offset = next(self._requests, (None, 0))
+        assert request is not None, "another run than the recorded one"
         assert (request.shape, request.dtype) == (shape, dtype), "another run than the recorded one"
         return self._place(request, offset)
 
@@ -224,22 +246,24 @@ class Bound(Workspace):
         return self._place(*next(self._requests))
 
     def _place(self, request: Request, offset: int) -> Tensor:
-        if request.fresh:
-            self._fresh = request
-            self._stand_in = torch.empty(1, dtype=request.dtype).expand(request.shape)
-            return self._stand_in
-        return self.arena[offset : offset + request.size].view(request.dtype).view(request.shape)
+        with torch.inference_mode(mode=False):
+            if request.fresh:
+                # As all of torch's tensors, it is aligned like what will be in its place.
+                self._fresh = request
+                self._stand_in = torch.empty(1, dtype=request.dtype).expand(request.shape)
+                return self._stand_in
+            return self.arena[offset : offset + request.size].view(request.dtype).view(request.shape)
 
 
 class Schedule:
-    """Runs of one computation on the same arguments: recorded, then bound. One run at a time.
+    """Runs of one model on the same arguments: recorded, then bound. One run at a time.
 
-    A copy starts anew.
+    Another model, or another number of threads, is recorded anew; so is a copy of the schedule.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._threads = 0
+        self._made_for: tuple[Any, int] = (lambda: None, 0)
         self._recording: Recording | None = None
         self._bound: Bound | None = None
         self._result: Tensor | None = None
@@ -248,22 +272,25 @@ class Schedule:
         """Copies and pickles hold no arena."""
         return Schedule, ()
 
-    def run(self, compute: Callable[[Workspace], Tensor]) -> Tensor:
-        """Return what `compute` makes in a workspace, in a tensor of its own."""
+    def run(self, model: object, compute: Callable[[Workspace], Tensor]) -> Tensor:
+        """Return what `compute`, a method of the model, makes in a workspace, in a tensor of its own."""
         with self._lock:
             threads = torch.get_num_threads()
-            if self._threads != threads:
-                self._threads, self._recording, self._bound, self._result = threads, None, None, None
+            known, known_threads = self._made_for
+            if known() is not model or known_threads != threads:
+                self._made_for = (weakref.ref(model), threads)
+                self._recording, self._bound, self._result = None, None, None
             if self._recording is None:
-                self._recording = Recording()
-                result = compute(self._recording)
-                self._recording.returned(result)
+                recording = Recording()
+                result = recording.returned(compute(recording))
+                self._recording = recording
                 return result
             if not self._recording.placeable:
                 return compute(Workspace())
             if self._bound is None:
                 bound = Bound(self._recording)
                 self._result = compute(bound)
+                bound.check()
                 self._bound = bound
             assert self._result is not None
             return self._bound.run(self._result)
@@ -272,6 +299,13 @@ class Schedule:
         """Yield the arena, once there is one."""
         if self._bound is not None:
             yield self._bound.arena
+
+
+AT_ONCE = Workspace()
+
+
+def _contiguous(part: Any) -> Any:
+    return part.contiguous() if isinstance(part, Tensor) and part.layout == torch.strided else part
 
 
 def _storage(tensor: Tensor) -> int:

@@ -100,7 +100,7 @@ def subject(
 def calibrated(model: nn.Module, task: Task, recipe: str) -> tuple[nn.Module, Task]:
     """Return the model quantized by a shipped recipe, not finetuned, and its task with the plan's buckets."""
     from sgq.pipeline.planning import plan_for
-    from sgq.pipeline.wrapping import quantized
+    from sgq.pipeline.wrapping import apply_plan
 
-    wrapped, bucketed = quantized(model, plan_for(model, recipe, task), task)
+    wrapped, bucketed = apply_plan(model, plan_for(model, recipe, task), task)
     return wrapped.eval(), bucketed

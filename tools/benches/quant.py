@@ -135,7 +135,7 @@ def _steps(
     from sgq.models import build, default_options
     from sgq.pipeline.planning import plan_for
     from sgq.pipeline.tasks import NodeTask
-    from sgq.pipeline.wrapping import prequantized, quantized, set_phase
+    from sgq.pipeline.wrapping import apply_plan, prequantized, set_phase
 
     dataset = load(data_name, adjacency=adjacency, features="dense")  # type: ignore[arg-type]
     options = default_options(model_name)
@@ -150,7 +150,7 @@ def _steps(
     steps = {"float": _step(copy.deepcopy(model), task)}
     for name, recipe in (("int8", "int8"), ("taq", f"sgquant/{model_name}-taq")):
         plan = plan_for(model, recipe, task)
-        wrapped, bucketed = quantized(model, plan, task)
+        wrapped, bucketed = apply_plan(model, plan, task)
         for phase in (Phase.FROZEN, Phase.TRACK):
             trained = copy.deepcopy(wrapped)
             set_phase(trained, phase)

@@ -19,7 +19,7 @@ from sgq.runtime.finish import Finish
 from sgq.runtime.kernels.contract import AttentionKind, EdgeAttention, Implementation, Reduction, Scores
 from sgq.runtime.packed import PackedTensor
 from sgq.runtime.quantization import Quantization
-from sgq.runtime.workspace import Workspace
+from sgq.runtime.workspace import AT_ONCE, Workspace
 
 if TYPE_CHECKING:
     from sgq.runtime.csr import Csr
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from sgq.runtime.weights import IntegerWeight
 
 __all__ = ["EdgeAttention", "Scores", "aggregate", "attention", "finish_values", "linear", "quantize"]
-
-AT_ONCE = Workspace()
 
 
 def aggregate(
@@ -52,6 +50,7 @@ def aggregate(
             implementation=implementation, workspace=workspace,
         )  # fmt: skip
         return _clipped(values, finish, workspace)
+    _check_finish(finish, graph.rows, x.layout.width)
     if x.layout.rows != graph.sources:
         raise ModelError(f"expected rows of {graph.sources} sources (got {x.layout.rows})")
     if coefficients is not None and coefficients.codes.size(0) != graph.edges:
@@ -84,6 +83,14 @@ def linear(
     inputs = x.layout.width if isinstance(x, PackedTensor) else x.channels
     if inputs != weight.inputs:
         raise ModelError(f"expected rows of {weight.inputs} channels (got {inputs})")
+    rows = x.layout.rows if isinstance(x, PackedTensor) else x.rows
+    _check_finish(finish, rows, weight.outputs)
+    if addend is not None and (addend.shape != (rows, weight.outputs) or addend.dtype != torch.float32):
+        raise ModelError(f"expected an addend of fp32 {(rows, weight.outputs)} (got {tuple(addend.shape)})")
+    if scores is not None:
+        wanted = (scores.vectors.size(0), rows, scores.heads)
+        if scores.values.shape != wanted or scores.vectors.size(1) != weight.outputs:
+            raise ModelError(f"expected room for scores {wanted} (got {tuple(scores.values.shape)})")
     kernel = _kernel("linear", weight.data.device, implementation, workspace)
     return kernel(x, weight, finish, addend=addend, scores=scores)
 
@@ -107,6 +114,11 @@ def attention(
     two rows times `vector` [width], 0 at the padding of heads, summed by head (GATv2); "cosine": their dot
     product times `vector` [1] (AGNN).
     """
+    for name, side, rows in (("source", source, graph.sources), ("target", target, graph.rows)):
+        if side.layout.rows != rows or side.layout.width != source.layout.width:
+            raise ModelError(f"expected {rows} rows of attention's {name} (got {side.layout.rows})")
+    if source.layout.width % heads or (kind == "additive" and graph.sources != graph.rows):
+        raise ModelError(f"expected rows of whole heads ({heads}), as many sources as targets")
     kernel = _kernel("attention", source.codes.device, implementation, workspace)
     return kernel(
         graph, source, target, kind=kind, heads=heads, vector=vector, slope=slope, quantization=quantization
@@ -132,6 +144,15 @@ def quantize(
     return _kernel("quantize", values.device, implementation, workspace)(values, quantization, rows, heads)
 
 
+def _check_finish(finish: Finish, rows: int, width: int) -> None:
+    """Raise ModelError for a finish of other rows or channels than the sums have."""
+    if finish.rows and sum(finish.rows) != rows:
+        raise ModelError(f"expected segments of {rows} rows in all (got {sum(finish.rows)})")
+    sizes = [numbers.numel() for numbers in (finish.multiply, finish.add) if numbers is not None]
+    if width % finish.heads or any(size not in (1, width) for size in sizes):
+        raise ModelError(f"expected a finish of {width} channels, {finish.heads} heads (got {sizes})")
+
+
 def _clipped(values: Any, finish: Finish, workspace: Workspace) -> PackedTensor:
     """Quantize rows whose ranges are searched for: the search is torch's, after the kernel."""
     quantization = finish.quantization
@@ -143,7 +164,7 @@ def _clipped(values: Any, finish: Finish, workspace: Workspace) -> PackedTensor:
         return found.codes, found.parameters
 
     codes, parameters = workspace.computed(search)
-    layout = quantization.layout(rows, values[0].numel() // finish.heads, heads=finish.heads)
+    layout = quantization.layout(rows, values.flatten(1).size(1) // finish.heads, heads=finish.heads)
     return PackedTensor(codes, parameters, quantization.per, layout)
 
 
@@ -155,6 +176,7 @@ def finish_values(
     workspace: Workspace = AT_ONCE,
 ) -> Tensor | PackedTensor:
     """Return values [rows, width] finished."""
+    _check_finish(finish, values.size(0), values.flatten(1).size(1))
     if finish.quantization is not None and finish.quantization.clips_rows:
         done = finish_values(values, finish.in_float(), implementation=implementation, workspace=workspace)
         return _clipped(done, finish, workspace)
@@ -170,6 +192,8 @@ def _kernel(
         from sgq.runtime.kernels.cpu import calls
 
         return partial(getattr(calls, name), workspace=workspace)
+    if type(workspace) is not Workspace:
+        raise ModelError(f"only kernels on a CPU can be bound to an arena (got {chosen})")
     if chosen == "triton":
         from sgq.runtime.kernels.cuda import calls as cuda_calls
 

@@ -18,7 +18,7 @@ from sgq.graph.swap import ARGUMENT, PARAMETER, RESULT, Swapped, slots_of
 from sgq.runtime.finish import Activation, Finish
 from sgq.runtime.lowering.graphs import EdgeForm
 from sgq.runtime.lowering.preparing import FeatureForm
-from sgq.runtime.lowering.steps import AggregateStep, LinearStep, PointwiseStep, Step
+from sgq.runtime.lowering.steps import AggregateStep, LinearStep, PointwiseStep, Step, TorchStep
 from sgq.runtime.packed import VECTOR
 from sgq.runtime.quantization import Quantization, quantization_of
 from sgq.runtime.weights import IntegerWeight, as_rows, in_float, tabled, tiled
@@ -238,6 +238,10 @@ class Builder:
         halves = bool((whole != whole.round()).any())
         factor = 2.0 if halves else 1.0  # one-bit symmetric codes stand for -1/2 and 1/2
         return (whole * factor).t().contiguous(), (scale / factor).contiguous()
+
+    def is_torch(self, value: Value) -> bool:
+        """Whether torch makes a value, maybe as a view of another one."""
+        return isinstance(self._producers.get(value.number), TorchStep)
 
     def _open_finish(self, value: Value, sole: bool) -> Finish | None:
         """Return the finish of the step that makes a value, where more can be folded into it."""

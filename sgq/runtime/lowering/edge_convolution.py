@@ -14,8 +14,8 @@ from sgq.runtime.csr import COLUMN_PADDING, Csr
 from sgq.runtime.finish import Finish
 from sgq.runtime.kernels.contract import Reduction
 from sgq.runtime.lowering.graphs import EdgeForm, PreparedInputs
-from sgq.runtime.lowering.steps import AT_ONCE, Step, Values, in_float, in_float_rows
-from sgq.runtime.workspace import Workspace
+from sgq.runtime.lowering.steps import Step, Values, in_float, in_float_rows
+from sgq.runtime.workspace import AT_ONCE, Workspace
 
 EDGE_BLOCK = 8192
 """Edges whose messages are held at a time; a node with more edges than that is a block of its own."""

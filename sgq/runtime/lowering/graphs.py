@@ -38,7 +38,7 @@ class EdgeForm:
     given: bool = False
 
 
-@dataclass
+@dataclass(frozen=True)
 class PreparedInputs:
     """A graph as a lowered model takes it: packed features, CSR edges, bucket order.
 
@@ -56,7 +56,7 @@ class PreparedInputs:
     bucket: Tensor | None = None
     original: dict[str, Any] = field(default_factory=dict)
     data: Any = None
-    schedule: Schedule = field(default_factory=Schedule, compare=False)
+    schedule: Schedule = field(default_factory=Schedule, init=False, compare=False)
 
     @property
     def device(self) -> torch.device:

@@ -81,7 +81,7 @@ class LoweredModel(nn.Module):
         assert inputs is not None
         compute = partial(self._run, inputs)
         on_cpu = inputs.device.type == "cpu"
-        result = inputs.schedule.run(compute) if on_cpu else compute(Workspace())
+        result = inputs.schedule.run(self, compute) if on_cpu else compute(Workspace(inputs.device))
         if inputs.order is None or self._output_rows != "node" or result.size(0) != inputs.nodes:
             return result
         natural = torch.empty_like(result)

@@ -233,7 +233,8 @@ class Program:
         value = values.get(first) if isinstance(first, fx.Node) else None
         if isinstance(value, Value) and value.level != "other":
             sole = _is_sole(first, value)
-            _check_in_place(node, sole)
+            # What torch has made may be another view of what is read elsewhere.
+            _check_in_place(node, sole and not builder.is_torch(value))
             if target is densify or _is_idle_dropout(node):
                 return replace(value, shared=not sole)
             if target in ACTIVATIONS:

@@ -19,10 +19,9 @@ from sgq.runtime.lowering.graphs import EdgeForm, PreparedInputs
 from sgq.runtime.packed import VECTOR, PackedTensor, layout_of, pack_rows, with_head_padding
 from sgq.runtime.quantization import Quantization
 from sgq.runtime.weights import IntegerWeight
-from sgq.runtime.workspace import Workspace
+from sgq.runtime.workspace import AT_ONCE, Workspace
 
 Values = dict[int, Any]
-AT_ONCE = Workspace()
 
 
 class Step(Protocol):
@@ -243,7 +242,7 @@ def in_float_rows(value: Any, workspace: Workspace, *, heads: int = 1) -> Packed
     if isinstance(value, PackedTensor):
         return value
     rows = in_float(value, workspace)
-    width = rows[0].numel() if rows.size(0) else rows.flatten(1).size(1)
+    width = rows.flatten(1).size(1)
     layout = layout_of((rows.size(0),), width // heads, (FLOAT_BITS,), heads=heads)
     if rows.dtype == torch.float32 and rows.is_contiguous() and width % VECTOR == 0:
         codes = rows.view(-1).view(torch.uint8)

@@ -5,14 +5,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from quantizers import ObserverSpec, QuantizerSpec, code_bounds
-from sgq.runtime.kernels import quantize
+from sgq.errors import ModelError
+from sgq.runtime.finish import Finish
+from sgq.runtime.kernels import finish_values, quantize
+from sgq.runtime.quantization import Quantization
 from tests.runtime.graphs import BUCKETS, assert_same_codes, channel_counts, normal, rule_of, seeds, specs
 from tests.runtime.kernels.test_aggregate import torch_threads
 
@@ -131,3 +136,31 @@ def test_a_second_process_finds_compiled_code_and_says_nothing(tmp_path: Path) -
     found, said = run()
     assert found == [1, 0, [[0.0, 1.0, 3.0]]]
     assert "compiling" not in said
+
+
+@pytest.mark.parametrize(("activation", "slope"), [("none", 0.0), ("relu", 0.0), ("leaky_relu", 0.3)])
+def test_infinities_stay_what_they_are(activation: Any, slope: float) -> None:
+    values = torch.tensor([[torch.inf, -torch.inf, 2.0, -2.0, 0.0]])
+    finish = Finish(activation=activation, slope=slope)
+    want = finish_values(values, finish, implementation="torch")
+    assert isinstance(want, Tensor)
+    assert torch.equal(finish_values(values, finish), want)
+
+
+def test_no_rows_have_codes_too_where_ranges_are_searched_for() -> None:
+    spec = QuantizerSpec(4, granularity="node", observer=ObserverSpec("mse"))
+    packed = quantize(torch.empty(0, 5), Quantization(spec, None))
+    assert packed.shape == (0, 5)
+
+
+def test_a_finish_of_other_rows_or_channels_is_refused() -> None:
+    values = torch.rand(3, 4)
+    rule = rule_of(QuantizerSpec((8, 2), granularity="bucket"), values, torch.tensor([0, 0, 1]))
+    for finish in (
+        Finish(multiply=torch.ones(3)),
+        Finish(add=torch.ones(5)),
+        Finish(heads=3),
+        Finish(quantization=rule, rows=(3, 1)),
+    ):
+        with pytest.raises(ModelError, match="expected"):
+            finish_values(values, finish)

@@ -17,8 +17,8 @@ from sgq.pipeline.wrapping import calibrate, wrap
 from sgq.recipe import parse_recipe
 from sgq.runtime.lowering.model import LoweredModel
 from sgq.runtime.lowering.program import lower
-from sgq.runtime.lowering.steps import AT_ONCE
 from sgq.runtime.packed import PackedTensor
+from sgq.runtime.workspace import AT_ONCE
 
 CHANNELS, HIDDEN, CLASSES = 12, 10, 5
 

@@ -1,10 +1,11 @@
-"""The kernels on a CPU, called with packed tensors: results in a workspace, and numba views of them.
+"""The kernels on a CPU, called with packed tensors: results in a workspace, and their addresses.
 
 What a launch needs is found once, when it is bound: addresses, room for each thread, and numbers.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from sgq.runtime.kernels.contract import EdgeAttention, Reduction
 from sgq.runtime.kernels.cpu import aggregation
 from sgq.runtime.kernels.cpu import attention as edges
 from sgq.runtime.kernels.cpu.linear_calls import finished, linear
-from sgq.runtime.kernels.cpu.results import padded, reach, segment_arguments, target_of
+from sgq.runtime.kernels.cpu.results import NEUTRAL, padded, reach, segment_arguments, target_of
 from sgq.runtime.kernels.cpu.threads import Scratch, run_on, torch_threads, whole_vectors
 from sgq.runtime.packed import VECTOR, Layout, PackedTensor, layout_of, pack_rows, with_head_padding
 from sgq.runtime.quantization import Quantization, code_ranges
@@ -28,9 +29,8 @@ from sgq.runtime.workspace import Workspace
 __all__ = ["aggregate", "attention", "finish_values", "linear", "quantize"]
 
 ONE = np.ones(1, np.float32)
-NEUTRAL = np.array([1.0, 0.0], np.float32)
 COUNTING = np.array([1.0, 1.0], np.float32)
-"""Parameters that leave codes alone, and those that also sum the weights up."""
+"""Parameters that leave codes alone, and sum the weights up."""
 
 
 def aggregate(
@@ -84,7 +84,7 @@ def _aggregate_heads(
     x = _with_shared_scales(x, workspace)
     codes, heads = coefficients.codes, coefficients.heads
     if codes.untyped_storage().nbytes() - codes.storage_offset() < codes.numel() + VECTOR:
-        codes = torch.nn.functional.pad(codes.reshape(-1), (0, VECTOR))
+        codes = workspace.computed(partial(torch.nn.functional.pad, codes.reshape(-1), (0, VECTOR)))
     target = target_of(graph.rows, x.layout.width, finish, workspace)
     threads = torch_threads(rows=graph.rows, edges=graph.edges, numbers=graph.edges * x.layout.width)
     room = whole_vectors(max(reach(x.layout), target.lanes))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sgq.runtime.kernels.cpu import lanes as row
+from sgq.runtime.kernels.cpu import lanes as lane
 from sgq.runtime.kernels.cpu import row_codes
 from sgq.runtime.kernels.cpu.compiling import row_function
 from sgq.runtime.kernels.cpu.memory import load_long, load_number, store_number
@@ -27,7 +27,7 @@ ROWS, BITS, ROW_BYTES, FIRST_ROW, FIRST_BYTE, SEGMENT_FIELDS = range(6)
 """Fields of a segment, 64 bits each."""
 LEAST, LEVELS, IN_FLOAT, SYMMETRIC, SIGNED, SCALE, ZERO_POINT, RANGE_FIELDS = range(8)
 """Fields of a segment's range, fp32."""
-VECTORS, VECTOR_COUNT, VECTOR_LANES, HEAD_CHANNELS, SCORES, APART, HEADS, SCORE_FIELDS = range(8)
+VECTORS, VECTOR_COUNT, VECTOR_LANES, HEAD_CHANNELS, SCORES, APART, HEADS = range(7)
 """Fields of the record that `score_row` takes, 64 bits each."""
 
 TINY = np.float32(np.finfo(np.float32).tiny)
@@ -72,7 +72,7 @@ def settle_row(here: Any, at: Any, factor: Any, offset: Any, finish: Any) -> Non
     lanes, elu = load_long(finish, LANES), load_long(finish, ELU)
     if elu:
         row_codes.float_lanes(lanes, here, factor, offset, multiply, add, slope, here)
-        row.elu_lanes(lanes, here, load_number(finish, 2 * ALPHA))
+        lane.elu_lanes(lanes, here, load_number(finish, 2 * ALPHA))
         factor, offset = ONE, ZERO
         multiply = load_long(finish, NEUTRAL)
         add = multiply + 4 * lanes
@@ -118,7 +118,7 @@ def encode_row(here: Any, at: Any, finish: Any) -> None:
     start = first + (at - segment_field(segments, s, FIRST_ROW)) * size
     ranges = load_long(finish, RANGES) + 4 * RANGE_FIELDS * s
     if load_number(ranges, IN_FLOAT) != ZERO:
-        row.copy_lanes(size // 4, here, start)
+        lane.copy_lanes(size // 4, here, start)
         return
     least, levels = load_number(ranges, LEAST), load_number(ranges, LEVELS)
     scale, zero_point = load_number(ranges, SCALE), load_number(ranges, ZERO_POINT)
@@ -148,9 +148,9 @@ def encode_row(here: Any, at: Any, finish: Any) -> None:
     else:
         if mode != CHANNEL:
             lanes = load_long(finish, LANES)
-            row.round_lanes(lanes, here, scale, shift, least, levels)
-            row.value_lanes(lanes, here, scale, zero_point)
-        row.copy_lanes(size // 4, here, start)
+            lane.round_lanes(lanes, here, scale, shift, least, levels)
+            lane.value_lanes(lanes, here, scale, zero_point)
+        lane.copy_lanes(size // 4, here, start)
 
 
 @row_function
@@ -189,6 +189,6 @@ def score_row(here: Any, at: Any, factor: Any, scores: Any) -> None:
     for n in range(load_long(scores, VECTOR_COUNT)):
         out = values + 4 * (n * load_long(scores, APART) + at * heads)
         for h in range(heads):
-            total = row.dot_lanes(lanes, here + 4 * h * channels, vectors)
+            total = lane.dot_lanes(lanes, here + 4 * h * channels, vectors)
             store_number(out, h, total * factor)
             vectors += 4 * lanes

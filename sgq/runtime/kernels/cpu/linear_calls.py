@@ -16,14 +16,12 @@ from sgq.runtime.features import BitFeatures, SparseFeatures
 from sgq.runtime.finish import Finish
 from sgq.runtime.kernels.contract import Scores
 from sgq.runtime.kernels.cpu import aggregation, products
-from sgq.runtime.kernels.cpu.results import padded, reach, segment_arguments, target_of
+from sgq.runtime.kernels.cpu.results import NEUTRAL, padded, reach, segment_arguments, target_of
 from sgq.runtime.kernels.cpu.rounding import finish_rows
 from sgq.runtime.kernels.cpu.threads import Scratch, run_on, torch_threads, whole_vectors
 from sgq.runtime.packed import PackedTensor
 from sgq.runtime.weights import IntegerWeight, padded_outputs, table_chunk
 from sgq.runtime.workspace import Workspace
-
-NEUTRAL = np.array([[1.0, 0.0]], np.float32)
 
 
 def linear(
@@ -96,7 +94,8 @@ def _product(
     multiply = finish.multiply
     assert multiply is not None
     multiply = multiply.contiguous()
-    addend = None if addend is None else addend.contiguous()
+    if addend is not None and not addend.is_contiguous():
+        addend = workspace.computed(addend.contiguous)
     finish = replace(finish, multiply=multiply if addend is None else None)
     target = target_of(rows, weight.outputs, finish, workspace)
     vectors = _score_record(scores, weight)
@@ -171,7 +170,7 @@ def _multiply_sparse(
     threads = torch_threads(rows=x.rows, edges=x.nonzeros, numbers=x.nonzeros * weight.outputs)
     packed = weight.packed
     assert packed is not None
-    held = packed.layout.segments[0]
+    segment = packed.layout.segments[0]
     target = target_of(x.rows, weight.outputs, finish.scaled(weight.scale), workspace)
     vectors = _score_record(scores, weight)
     room = whole_vectors(max(reach(packed.layout), target.lanes, vectors.reach))
@@ -183,11 +182,11 @@ def _multiply_sparse(
     arguments = (
         threads, x.rows, x.pointers.data_ptr(), x.columns.dtype == torch.int16, x.columns.data_ptr(),
         x.codes.data_ptr(), int(x.codes.numel() != 1), x.parameters.data_ptr(),
-        2 * int(x.parameters.size(0) != 1), packed.codes.data_ptr(), held.bits, held.row_bytes,
+        2 * int(x.parameters.size(0) != 1), packed.codes.data_ptr(), segment.bits, segment.row_bytes,
         pairs.data_ptr(), zeros.data_ptr(), *scratch.place, room, vectors.record, target.record,
     )  # fmt: skip
-    owners = (x, weight, pairs, zeros, scratch, vectors, target)
-    workspace.launch(lambda: run_on(threads, aggregation.combine_sparse, arguments, owners))
+    held = (x, weight, pairs, zeros, scratch, vectors, target)
+    workspace.launch(lambda: run_on(threads, aggregation.combine_sparse, arguments, held))
     return target.result
 
 

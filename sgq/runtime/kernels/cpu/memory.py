@@ -45,7 +45,4 @@ load_long, load_int, load_number = (
     _loader(element, kind)
     for element, kind in ((v.I64, types.int64), (v.I32, types.int64), (v.F32, types.float32))
 )
-store_number, store_int, store_byte = (
-    _storer(element, kind)
-    for element, kind in ((v.F32, types.float32), (v.I32, types.int64), (v.I8, types.int64))
-)
+store_number, store_byte = _storer(v.F32, types.float32), _storer(v.I8, types.int64)

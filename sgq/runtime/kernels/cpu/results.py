@@ -14,10 +14,13 @@ from quantizers.spec import FLOAT_BITS
 from sgq.runtime.finish import Finish
 from sgq.runtime.kernels.cpu import finishing
 from sgq.runtime.kernels.cpu.finishing import FLOATS, MODES, SLOPES, STREAM
+from sgq.runtime.kernels.cpu.row_codes import STREAM_ALIGNMENT
 from sgq.runtime.kernels.cpu.threads import whole_vectors
 from sgq.runtime.packed import VECTOR, Layout, PackedTensor
 from sgq.runtime.workspace import Workspace
 
+NEUTRAL = np.array([[1.0, 0.0]], np.float32)
+"""Parameters that leave codes alone."""
 STREAMED_BYTES = 2**25
 """Size from which fp32 results are written past the caches, which they would only flush."""
 
@@ -63,7 +66,7 @@ def target_of(rows: int, width: int, finish: Finish, workspace: Workspace) -> Ta
     held: tuple[Any, ...] = (result, factors, record)
     if isinstance(result, Tensor):
         streamed = rows * width * 4 >= STREAMED_BYTES and width % VECTOR == 0
-        aligned = result.data_ptr() % (4 * VECTOR) == 0
+        aligned = result.data_ptr() % STREAM_ALIGNMENT == 0
         record[finishing.MODE] = STREAM if streamed and aligned else FLOATS
         record[finishing.OUT] = result.data_ptr()
         workspace.movable(result, partial(record.__setitem__, finishing.OUT))

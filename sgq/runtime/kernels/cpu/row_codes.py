@@ -19,8 +19,8 @@ from sgq.runtime.packed import VECTOR
 LONG, FLOAT = types.int64, types.float32
 PAIR: Any = types.UniTuple(FLOAT, 2)  # type: ignore[attr-defined]
 WIDE = 4 * VECTOR
-STREAM_BYTES = 4 * VECTOR
-"""Alignment that stores past the caches need."""
+STREAM_ALIGNMENT = 4 * VECTOR
+"""Of addresses that are written past the caches, in bytes."""
 
 LARGE = 2.0**30
 """Quotients beyond it are cut off, so that infinities stay what they are."""
@@ -47,16 +47,21 @@ def _loaded(b: Any, base: Any, at: Any, count: int) -> Any:
 def _finished(b: Any, arguments: Any) -> Emitted:
     """Return what emits activation((x − offset) · factor · multiply + add) of `count` lanes from `at` on.
 
-    The activation is max(x, slope · x): slopes of 0 and 1 are ReLU and none, those between LeakyReLU.
+    The activation is max(x, slope · x): slopes of 0 and 1 are ReLU and none, those between LeakyReLU. For
+    ReLU the product is masked: infinity times 0 would be no number.
     """
     row, factor, offset, multiply, add, slope = arguments
+    without = b.fcmp_ordered("==", slope, ir.Constant(v.F32, 0.0))
+    mask = b.select(without, ir.Constant(v.I32, 0), ir.Constant(v.I32, -1))
     values, scales, shifts = (v.at_address(b, one, v.F32) for one in (row, multiply, add))
 
     def emit(at: Any, count: int) -> Any:
         x = b.fsub(_loaded(b, values, at, count), v.spread(b, offset, count))
         scale = b.fmul(v.spread(b, factor, count), _loaded(b, scales, at, count))
         y = v.multiply_add(b, x, scale, _loaded(b, shifts, at, count))
-        return v.larger(b, y, b.fmul(y, v.spread(b, slope, count)))
+        words, floats = ir.VectorType(v.I32, count), ir.VectorType(v.F32, count)
+        below = b.bitcast(b.fmul(y, v.spread(b, slope, count)), words)
+        return v.larger(b, b.bitcast(b.and_(below, v.spread(b, mask, count)), floats), y)
 
     return emit
 
@@ -76,7 +81,7 @@ def _float_writer(*, streamed: bool) -> Any:
             def body(at: Any, count: int) -> None:
                 store = v.store_vector(b, finished(at, count), b.gep(target, [at]))
                 if streamed:
-                    store.align = STREAM_BYTES
+                    store.align = STREAM_ALIGNMENT
                     store.set_metadata("nontemporal", b.module.add_metadata([ir.Constant(v.I32, 1)]))
 
             _over(b, lanes_, body)

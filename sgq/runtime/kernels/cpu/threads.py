@@ -30,7 +30,9 @@ class _Announcer(event.Listener):
         """Say so at the first of our functions."""
         if not self.said and event.data["dispatcher"].py_func.__module__.startswith(__package__):
             self.said = True
-            print("sgq: compiling kernels for this CPU (once, up to 20 s)", file=sys.stderr, flush=True)
+            print(
+                "sgq: compiling kernels for this CPU (once, up to half a minute)", file=sys.stderr, flush=True
+            )
 
     def on_end(self, event: Any) -> None:
         """Say nothing."""

@@ -1,4 +1,4 @@
-"""Building blocks in LLVM IR for numba: pointers into arrays, vectors of 8 lanes, prefetches, loops.
+"""Building blocks in LLVM IR for numba: addresses, vectors of 8 lanes, prefetches, loops.
 
 numba's own vectoriser keeps accumulators in memory; loops built here keep them in registers.
 """

@@ -117,10 +117,10 @@ def linear(
     scores: Scores | None = None,
 ) -> Tensor | PackedTensor:
     """See `sgq.runtime.kernels.linear`."""
-    if weight.inputs > MOST_INPUTS:
-        raise ModelError(f"expected at most {MOST_INPUTS} inputs of an integer product (got {weight.inputs})")
     if weight.form == "float":
         return reference.linear(x, weight, finish, addend=addend, scores=scores)
+    if weight.inputs > MOST_INPUTS:
+        raise ModelError(f"expected at most {MOST_INPUTS} inputs of an integer product (got {weight.inputs})")
     addend = None if addend is None else addend.contiguous()
     if isinstance(x, SparseFeatures):
         return _multiply_sparse(x, weight, finish, addend, scores)
