@@ -137,7 +137,8 @@ def moved(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.to(DEVICE)
     if is_dataclass(value) and not isinstance(value, (type, QuantizerSpec)):
-        return replace(value, **{one.name: moved(getattr(value, one.name)) for one in fields(value)})
+        made = [one for one in fields(value) if one.init]
+        return replace(value, **{one.name: moved(getattr(value, one.name)) for one in made})
     return value
 
 
