@@ -61,7 +61,8 @@ def clip_text(share: float | None) -> str:
 class Column(Generic[Row]):
     """One column: its heading in at most two words, how its cells read, and where its figures are from.
 
-    `spare` orders what a narrow terminal leaves out first (1 before 2); 0 is always shown.
+    `spare` orders what a narrow terminal leaves out first (1 before 2); 0 is always shown. A `turned`
+    heading is written upright on a page, since it is much longer than the cells under it.
     """
 
     heading: str
@@ -69,6 +70,7 @@ class Column(Generic[Row]):
     tier: Tier = ""
     numeric: bool = True
     spare: int = 0
+    turned: bool = False
 
 
 COMPARISON: tuple[Column[ReportRow], ...] = (

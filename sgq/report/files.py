@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from sgq.errors import UsageError
@@ -34,17 +36,28 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
     writing fails.
     """
     path = Path(path)
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    write_together(path.parent, {path.name: content})
+
+
+def write_together(folder: str | Path, contents: Mapping[str, str | bytes]) -> None:
+    """Write files of one folder by name: like `write_atomically`, and none before all could be written."""
+    folder = Path(folder)
     # Beside the target, since os.replace is atomic only within one file system.
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    partials = {name: folder / f".{name}.{secrets.token_hex(4)}" for name in contents}
+    name = next(iter(contents), "")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         try:
-            partial.write_bytes(data)
-            os.replace(partial, path)
+            for name, content in contents.items():
+                if (folder / name).is_dir():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+                partials[name].write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+            for name, partial in partials.items():
+                os.replace(partial, folder / name)
         finally:
-            partial.unlink(missing_ok=True)
+            for partial in partials.values():
+                partial.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(
-            f"expected a folder in which {path.name} can be written (got {path.parent}: {error.strerror})"
+            f"expected a folder in which {name} can be written (got {folder}: {error.strerror})"
         ) from error

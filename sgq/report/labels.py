@@ -46,18 +46,26 @@ class Box:
         return hypot(near_x - x, near_y - y)
 
 
-def place_labels(marks: Sequence[Box], sizes: Sequence[tuple[float, float]], *, bounds: Box) -> list[Box]:
+def place_labels(
+    marks: Sequence[Box],
+    sizes: Sequence[tuple[float, float]],
+    *,
+    bounds: Box,
+    obstacles: Sequence[Box] = (),
+) -> list[Box]:
     """Return one box a label, near the centre of its mark.
 
-    `marks` are the drawn points with their error bars, `sizes` the labels' (width, height), in pixels.
-    Labels are placed one after the other. The first concern is what a label covers: marks, other labels,
-    anything out of bounds. The second is how it reads: leaders that cross something, another mark that is
-    nearer than its own, distance.
+    `marks` are the drawn points with their error bars, `sizes` the labels' (width, height), in pixels, and
+    `obstacles` are what has no label itself. Labels are placed one after the other. The first concern is
+    what a label covers: marks, other labels, obstacles, anything out of bounds. The second is how it reads:
+    leaders that cross something, another mark that is nearer than its own, distance.
     """
     placed: list[Box] = []
     lines: list[Box] = []
     for mark, size in zip(marks, sizes, strict=True):
-        label = min(_candidates(mark, size), key=partial(_cost, mark, marks, placed, lines, bounds))
+        reached = Box(mark.x, mark.y, 2 * (REACH[-1] + size[0]), 2 * (REACH[-1] + size[1]))
+        near = [obstacle for obstacle in obstacles if obstacle.overlap(reached)]
+        label = min(_candidates(mark, size), key=partial(_cost, mark, marks, placed, lines, near, bounds))
         placed.append(label)
         lines += _leader_dots(mark, label)
     return placed
@@ -69,11 +77,17 @@ def leader(mark: Box, label: Box) -> tuple[float, float] | None:
 
 
 def _cost(
-    mark: Box, marks: Sequence[Box], placed: Sequence[Box], lines: Sequence[Box], bounds: Box, label: Box
+    mark: Box,
+    marks: Sequence[Box],
+    placed: Sequence[Box],
+    lines: Sequence[Box],
+    obstacles: Sequence[Box],
+    bounds: Box,
+    label: Box,
 ) -> tuple[float, float, float]:
     """Return what the label covers, how badly it reads, and how far left it is: smaller is better."""
     others = [other for other in marks if other is not mark]
-    covered = sum(label.overlap(other) for other in (*marks, *placed)) + label.outside(bounds)
+    covered = sum(label.overlap(other) for other in (*marks, *placed, *obstacles)) + label.outside(bounds)
     crossing = sum(label.overlap(dot) for dot in lines)
     crossing += sum(dot.overlap(other) for dot in _leader_dots(mark, label) for other in (*placed, *others))
     own = label.distance(mark.x, mark.y)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -23,3 +24,15 @@ def progress(
     # tqdm reads `disable=None` as: only when the file is not a terminal.
     silent = True if quiet else None
     return tqdm(iterable, desc=description, total=total, delay=DELAY_S, disable=silent, leave=False)
+
+
+@contextmanager
+def counting(total: int, *, description: str, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+    """Yield a function that takes how many of `total` are done and shows it, as `progress` does."""
+    silent = True if quiet else None
+    with tqdm(total=total, desc=description, delay=DELAY_S, disable=silent, leave=False) as bar:
+
+        def show(done: int) -> None:
+            bar.update(done - bar.n)
+
+        yield show

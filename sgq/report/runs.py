@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from sgq.errors import UsageError
 from sgq.report.rows import Report, ReportRow, RuntimeRow
 
+Parsed = TypeVar("Parsed")
+
 
 def read_report(run: str | Path) -> Report:
     """Return the report of a run: its folder, or the report.json in it; else raise UsageError."""
-    path = Path(run)
-    file = path / "report.json" if path.is_dir() else path
+    return read_json(run, "report.json", Report.from_json, kind="run")
+
+
+def read_json(folder: str | Path, name: str, parse: Callable[[Any], Parsed], *, kind: str) -> Parsed:
+    """Return what `parse` makes of the JSON file `name` in a folder, or of the file itself.
+
+    Raises UsageError where there is no such file, and where sgq did not write it.
+    """
+    path = Path(folder)
+    file = path / name if path.is_dir() else path
     if not file.is_file():
-        raise UsageError(f"expected a run with report.json in it (got {run})")
+        raise UsageError(f"expected a {kind} with {name} in it (got {folder})")
     try:
-        return Report.from_json(json.loads(file.read_text(encoding="utf-8")))
+        return parse(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise UsageError(f"expected a report that sgq wrote (got {file}: {error})") from error
 

@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sgq.report.columns import COMPARISON, MEMORY, RUNTIME, SITES, Column, Row, legend
+from sgq.report.study_columns import FRONT_IN_SHORT, compared_rows, reference_columns
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
     from sgq.report.rows import MemoryRow, Report, ReportRow, RuntimeRow, SiteRow
-
+    from sgq.report.study_rows import StudyReport
 
 UNBOUNDED = 10_000
+
+MOST_OF_FRONT = 12
+"""How many trials of a front are printed."""
 
 
 def print_comparison(rows: Sequence[ReportRow], console: Console) -> None:
@@ -39,7 +43,7 @@ def print_memory(rows: Sequence[MemoryRow], console: Console) -> None:
 
 def print_report(report: Report, console: Console) -> None:
     """Print the title, the comparison, runtime and sites where there are any, and the notes."""
-    console.print(report.title, style="bold", markup=False, highlight=False)
+    _print_title(report.title, console)
     print_comparison(report.rows, console)
     if report.runtime:
         console.print()
@@ -47,8 +51,22 @@ def print_report(report: Report, console: Console) -> None:
     if report.sites:
         console.print()
         print_sites(report.sites, console)
-    for note in report.notes:
-        console.print(f"note: {note}", markup=False, highlight=False)
+    _print_notes(report.notes, console)
+
+
+def print_study(study: StudyReport, console: Console) -> None:
+    """Print the references with the best trial, and the front or, of a long one, trials picked evenly."""
+    _print_title(study.title, console)
+    compared = compared_rows(study)
+    if compared:
+        _print(reference_columns(compared), compared, console)
+        console.print()
+    front = _evenly(study.front, MOST_OF_FRONT)
+    if front:
+        _print(FRONT_IN_SHORT, front, console)
+    shown = f" ({len(front)} shown)" if len(front) < len(study.front) else ""
+    console.print(f"trials: {len(study.trials)}, on the front: {len(study.front)}{shown}", highlight=False)
+    _print_notes(study.notes, console)
 
 
 def markdown_table(columns: Sequence[Column[Row]], rows: Sequence[Row]) -> str:
@@ -69,6 +87,22 @@ def markdown_table(columns: Sequence[Column[Row]], rows: Sequence[Row]) -> str:
         for width, column in zip(widths, columns, strict=True)
     ]
     return line(cells[0]) + line(rule) + "".join(line(texts) for texts in cells[1:])
+
+
+def _print_title(title: str, console: Console) -> None:
+    console.print(title, style="bold", markup=False, highlight=False)
+
+
+def _print_notes(notes: Sequence[str], console: Console) -> None:
+    for note in notes:
+        console.print(f"note: {note}", markup=False, highlight=False)
+
+
+def _evenly(rows: Sequence[Row], most: int) -> list[Row]:
+    """Return at most `most` rows, the first and the last among them."""
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[round(place * (len(rows) - 1) / (most - 1))] for place in range(most)]
 
 
 def _print(columns: Sequence[Column[Row]], rows: Sequence[Row], console: Console) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from sgq.report import Report, ReportRow, RuntimeRow, SiteRow
+from sgq.report import ReferenceRow, Report, ReportRow, RuntimeRow, SiteRow, StudyReport, TrialRow
 
 
 @pytest.fixture
@@ -94,4 +96,48 @@ def runtime() -> tuple[RuntimeRow, ...]:
             device="cpu",
         )
         for name, factor in (("fp32 <csr>", 1), ("integer", 4))
+    )
+
+
+@pytest.fixture(scope="session")
+def study() -> StudyReport:
+    """Six trials over three axes: three on the front, one collapsed, one stopped and one that failed.
+
+    The smallest inside the limits is trial 3, of 600 bytes; texts would break unescaped HTML.
+    """
+
+    def trial(number: int, packed_bytes: float, accuracy_val: float | None, **more: Any) -> TrialRow:
+        assignment = (("convs.0:message[0]", 8 - number), ("convs.0:weight", 4), ("quantizer", "a<b>"))
+        return TrialRow(
+            number=number,
+            packed_bytes=packed_bytes,
+            accuracy_val=accuracy_val,
+            assignment=assignment,
+            **({"state": "finished", "seconds": 0.5} | more),
+        )
+
+    return StudyReport(
+        title="bits of <i>gat</i>",
+        trials=(
+            trial(0, 1024.0, 0.81, on_front=True),
+            trial(1, 512.5, 0.25, holds=False),
+            trial(2, 512.0, 0.78, on_front=True, holds=False),
+            trial(3, 600.0, 0.80, on_front=True),
+            trial(4, 320.0, 0.75, state="stopped", budget=1 / 9, holds=False),
+            trial(5, 256.0, None, state="failed", seconds=None, reason='loss, "nan"', holds=False),
+        ),
+        references=(
+            ReferenceRow(
+                name="float", packed_bytes=8192.0, accuracy_val=0.8125, accuracy_test=0.815, family="float"
+            ),
+            ReferenceRow(
+                name="int8 <u>", packed_bytes=2048.0, accuracy_val=0.8, accuracy_test=None, family="uniform"
+            ),
+        ),
+        limit_accuracy=0.7975,
+        best=3,
+        hypervolume=((1, 0.5), (3, 0.625), (4, 0.75)),
+        sampler="tpe",
+        settings=(("data", "<script>alert(1)</script>"),),
+        notes=("one & two",),
     )

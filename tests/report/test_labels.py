@@ -26,6 +26,13 @@ def test_a_lone_label_sits_right_beside_its_point() -> None:
     assert leader(mark(400, 250), label) is None
 
 
+def test_a_label_goes_where_it_covers_no_obstacle() -> None:
+    right_side = Box(600, 250, 390, 500)
+    (label,) = place_labels([mark(400, 250)], [(60.0, 14.0)], bounds=BOUNDS, obstacles=[right_side])
+    assert label.overlap(right_side) == 0.0
+    assert label.distance(400, 250) < 20
+
+
 @pytest.mark.parametrize("gap", [0.0, 12.0, 40.0])
 def test_ten_labels_of_crowded_points_cover_neither_each_other_nor_a_point(gap: float) -> None:
     marks = [mark(300 + gap * place, 250 + (place % 3) * 15) for place in range(10)]
