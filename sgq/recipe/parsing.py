@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sgq.recipe.choices import axis_faults
 from sgq.recipe.faults import schema_faults
 from sgq.recipe.loading import YamlDocument, read_text, read_yaml
 from sgq.recipe.positions import Fault, Positions, raise_faults
@@ -47,7 +48,9 @@ def parse_recipe(text: str, *, file: str = "<string>") -> LoadedRecipe:
     unread = {fault.position for fault in document.faults}
     faults = (fault for fault in _faults(document) if fault.position not in unread)
     raise_faults(file, [*document.faults, *faults])
-    return LoadedRecipe(Recipe.model_validate(document.data), file, document.positions, text)
+    recipe = Recipe.model_validate(document.data)
+    raise_faults(file, axis_faults(recipe, document.positions))
+    return LoadedRecipe(recipe, file, document.positions, text)
 
 
 def _faults(document: YamlDocument) -> Iterator[Fault]:

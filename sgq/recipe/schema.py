@@ -27,6 +27,7 @@ from sgq.graph.sites import COMPONENT_GROUPS, COMPONENTS, Component, Rows
 from sgq.recipe.values import NOT_EMPTY, Flag, Number, QuantizerName, Text, Whole, Width, byte_count, one_of
 
 SampledObserver = Literal["minmax", "moving_average", "percentile", "mse"]
+AxisName = Annotated[Text, Field(min_length=1)]
 
 
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -46,9 +47,10 @@ class Part(BaseModel):
 
 
 class WidthChoices(Part):
-    """Widths that a search chooses from."""
+    """Widths that a search chooses from; places that name the same `axis` share one choice."""
 
     choices: Annotated[tuple[Width, ...], NOT_EMPTY]
+    axis: AxisName | None = None
     _differ = field_validator("choices")(_distinct)
 
 
@@ -66,15 +68,21 @@ WidthOrChoices = Annotated[
 
 
 class WidthTable(Part):
-    """Widths by degree bucket, or widths that a search chooses from: exactly one of the two."""
+    """Widths by degree bucket, or widths that a search chooses from: exactly one of the two.
+
+    `axis` goes with `choices`, see `WidthChoices`.
+    """
 
     by_bucket: Annotated[tuple[WidthOrChoices, ...], NOT_EMPTY] | None = None
     choices: Annotated[tuple[Width, ...], NOT_EMPTY] | None = None
+    axis: AxisName | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> WidthTable:
         if (self.by_bucket is None) == (self.choices is None):
             raise ValueError("expected either by_bucket or choices")
+        if self.axis is not None and self.choices is None:
+            raise ValueError("expected axis beside choices, not beside by_bucket")
         _distinct(self.choices or ())
         return self
 

@@ -90,7 +90,7 @@ def test_a_recipe_is_frozen_and_hashable() -> None:
         ("  - bits: §{choices: [4], by_bucket: [4]}", "rule 1, bits: expected either by_bucket or choices"),
         (
             "  - bits: {§by_bukcet: [8]}",
-            'unknown key "by_bukcet". Did you mean "by_bucket"? Known: by_bucket, choices',
+            'unknown key "by_bukcet". Did you mean "by_bucket"? Known: by_bucket, choices, axis',
         ),
         ("  - §match: {module: a}", 'rule 1: missing key "bits"'),
         (
