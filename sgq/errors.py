@@ -12,6 +12,7 @@ __all__ = [
     "PlanError",
     "QuantizerError",
     "RecipeError",
+    "SearchError",
     "SgqError",
     "UsageError",
     "nearest_name",
@@ -54,3 +55,9 @@ class LimitError(SgqError):
     """A limit of the recipe was not met; what was made is on disk all the same."""
 
     exit_code = 4
+
+
+class SearchError(SgqError):
+    """A search cannot start or go on: its space, limits, storage or study do not fit."""
+
+    exit_code = 2
