@@ -50,6 +50,9 @@ _HOMES = {
     "wrap": "sgq.pipeline.wrapping",
 }
 
+_ROOMS = ("bits",)
+"""Packages that are used by their own name: `sgq.bits.search`."""
+
 __all__ = [
     "Applied",
     "DegreeBuckets",
@@ -84,6 +87,8 @@ _check_quantizers()
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"sgq.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'sgq' has no attribute {name!r}")
     home = _HOMES[name]
@@ -92,4 +97,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, *_ROOMS})

@@ -20,7 +20,7 @@ from sgq.pipeline.distillation import Teacher
 from sgq.pipeline.evaluation import accuracy
 from sgq.pipeline.planning import plan_for
 from sgq.pipeline.tasks import Task, as_task
-from sgq.pipeline.training import TrainingHistory, TrainingSettings, fit
+from sgq.pipeline.training import EpochRecord, TrainingHistory, TrainingSettings, fit
 from sgq.pipeline.wrapping import apply_plan, prequantized
 from sgq.recipe import LoadedRecipe, load_recipe
 from sgq.recipe.plan import Plan
@@ -149,11 +149,12 @@ def finetune(
     teacher: Teacher | None = None,
     seed: int = 0,
     quiet: bool = True,
+    give_up: Callable[[EpochRecord], bool] | None = None,
 ) -> TrainingHistory:
     """Train a calibrated model on, in place, as the plan says; it ends frozen, at the epoch of the best val.
 
     Ranges follow the data for the plan's share of the epochs and are frozen after it. The calibrated
-    model before any training counts as epoch 0.
+    model before any training counts as epoch 0. `give_up` may end it early, see `sgq.pipeline.training.fit`.
     """
     settings = plan.finetuning
     rates = replace(
@@ -187,6 +188,7 @@ def finetune(
         ),
         teacher=teacher,
         before_epoch=set_phases,
+        give_up=give_up,
         keep_initial=settings.select_on == "val",
         quiet=quiet,
         description="finetune",

@@ -27,10 +27,13 @@ def sites_of(model: nn.Module, task: Task, *, bucket_edges: tuple[int, ...] = ()
 def plan_for(model: nn.Module, recipe: LoadedRecipe | str | Path, task: Task) -> Plan:
     """Return what `recipe` (loaded, a shipped name, or a file) makes of every site of `model`."""
     loaded = recipe if isinstance(recipe, LoadedRecipe) else load_recipe(recipe)
-    buckets = loaded.recipe.degree_buckets
-    edges = (
-        ()
-        if buckets is None
-        else bucket_edges_of(task, edges=tuple(buckets.edges or ()), quantiles=buckets.quantiles)
-    )
+    edges = bucket_edges_for(loaded, task)
     return resolve(loaded, sites_of(model, task, bucket_edges=edges), bucket_edges=edges)
+
+
+def bucket_edges_for(recipe: LoadedRecipe, task: Task) -> tuple[int, ...]:
+    """Return the in-degree boundaries that a recipe's degree buckets have on the data; none without buckets."""
+    buckets = recipe.recipe.degree_buckets
+    if buckets is None:
+        return ()
+    return bucket_edges_of(task, edges=tuple(buckets.edges or ()), quantiles=buckets.quantiles)

@@ -58,6 +58,7 @@ def fit(
     settings: TrainingSettings,
     teacher: Teacher | None = None,
     before_epoch: Callable[[int], None] | None = None,
+    give_up: Callable[[EpochRecord], bool] | None = None,
     keep_initial: bool = False,
     quiet: bool = True,
     description: str = "train",
@@ -65,7 +66,8 @@ def fit(
     """Train `model` in place and leave it with the weights of the chosen epoch.
 
     `before_epoch(epoch)` is called first in every epoch (1, 2, …). `keep_initial` lets the weights before
-    training win when no epoch is better on validation. With a `teacher` the
+    training win when no epoch is better on validation. `give_up(record)` is asked after every epoch whose
+    validation accuracy was read; True ends the training there. With a `teacher` the
     loss is (1 - distill) cross-entropy + distill KL(teacher ‖ model) over all rows of the batch.
     Ties go to the epoch of the lower training loss.
     """
@@ -106,6 +108,8 @@ def fit(
         if settings.select_on == "last" or score >= best:
             best, chosen = score, epoch
             best_state = copy.deepcopy(model.state_dict())
+        if give_up is not None and give_up(records[-1]):
+            break
     model.load_state_dict(best_state)
     model.eval()
     return TrainingHistory(tuple(records), chosen, best[0])

@@ -93,9 +93,9 @@ def reproduce(
     """Run whatever the file lacks, several seeds at once; each finished run is appended as it ends."""
     done = read_runs(file)
     file.parent.mkdir(parents=True, exist_ok=True)
-    wanted = (replace(job, recipes=_left(job, done)) for job in _jobs(tuple(datasets), tuple(models), seeds))
+    wanted = (replace(job, recipes=left(job, done)) for job in _jobs(tuple(datasets), tuple(models), seeds))
     jobs = [job for job in wanted if job.recipes]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
         for future in as_completed([pool.submit(run_job, job, file) for job in jobs]):
             print(future.result(), flush=True)
 
@@ -107,10 +107,10 @@ def run_job(job: Job, file: Path) -> str:
     import sgq
 
     start = time.perf_counter()
-    dataset = _dataset(job.dataset, job.model, job.seed)
+    dataset = dataset_of(job.dataset, job.model, job.seed)
     task = sgq.as_task(dataset)
-    training = _float_training(job.model, job.dataset)
-    model = _float_model(job, dataset, task, training)
+    training = float_training(job.model, job.dataset)
+    model = float_model(job, dataset, task, training)
     for recipe in job.recipes:
         began = time.perf_counter()
         torch.manual_seed(job.seed)
@@ -155,7 +155,7 @@ def _jobs(datasets: tuple[str, ...], models: tuple[str, ...], seeds: int | None)
                     yield Job(model, dataset, seed, recipes_for(model))
 
 
-def _left(job: Job, done: dict[tuple[str, str, int, str], Run]) -> tuple[str, ...]:
+def left(job: Job, done: dict[tuple[str, str, int, str], Run]) -> tuple[str, ...]:
     """Return the recipes of a job that have no run, or one of an earlier version of the study."""
     left = []
     for recipe in (FLOAT, *job.recipes):
@@ -171,16 +171,16 @@ def _digest(model: str, dataset: str, recipe: str) -> str:
     from sgq.recipe import load_recipe
 
     content = "" if recipe == FLOAT else load_recipe(recipe).recipe.model_dump_json()
-    return hashlib.sha256(f"{_float_training(model, dataset)}{content}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{float_training(model, dataset)}{content}".encode()).hexdigest()[:16]
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
 
 
-def _dataset(name: str, model: str, seed: int) -> GraphDataset:
+def dataset_of(name: str, model: str, seed: int) -> GraphDataset:
     """Load a data set with the split of a seed; GCN gets PyG's fast form, a CSR adjacency normalised once."""
     from sgq.data import load, normalise_adjacency
 
@@ -189,14 +189,14 @@ def _dataset(name: str, model: str, seed: int) -> GraphDataset:
     return load(name, seed=seed)
 
 
-def _float_training(model: str, dataset: str) -> TrainingDefaults:
+def float_training(model: str, dataset: str) -> TrainingDefaults:
     from sgq.models import training_defaults
 
     training = training_defaults(model)
     return replace(training, epochs=FLOAT_EPOCHS.get((model, dataset), training.epochs))
 
 
-def _float_model(job: Job, dataset: GraphDataset, task: Task, training: TrainingDefaults) -> nn.Module:
+def float_model(job: Job, dataset: GraphDataset, task: Task, training: TrainingDefaults) -> nn.Module:
     """Return the float model of a seed, trained now or read from the cache."""
     import torch
 
@@ -241,6 +241,11 @@ class Cell:
         return 100 * float(t.ppf(0.975, seeds - 1)) * statistics.stdev(self.drops) / math.sqrt(seeds)
 
     @property
+    def packed_bytes(self) -> float:
+        """The mean packed bytes."""
+        return statistics.fmean(run.packed_bytes for run in self.runs)
+
+    @property
     def saving(self) -> float:
         """How many times fewer bits than fp32, under SGQuant's definition."""
         return statistics.fmean(32 / run.sgquant_bits for run in self.runs)
@@ -279,22 +284,23 @@ def markdown(file: Path) -> str:
     found = cells(file)
     columns = (FLOAT, "int8", "int4", *GRANULARITIES)
     heads = ("model", "data", "seeds", *(c.upper() if c in GRANULARITIES else c for c in columns))
-    lines = [_line(heads), _line(["---"] * len(heads))]
+    lines = [line(heads), line(["---"] * len(heads))]
     for model in MODELS:
         for dataset in SEEDS:
             row = [found.get((model, dataset, column)) for column in columns]
             if row[0] is not None:
                 seeds = "/".join(sorted({str(len(cell.runs)) for cell in row if cell is not None}))
                 texts = [_text(cell, column) for cell, column in zip(row, columns, strict=True)]
-                lines.append(_line([model, dataset, seeds, *texts]))
+                lines.append(line([model, dataset, seeds, *texts]))
     summary = [[cell for key, cell in found.items() if key[2] == column] for column in columns[1:]]
-    lines += ["", _line(["all cells", *heads[4:]]), _line(["---"] * len(columns))]
-    lines.append(_line(["mean drop, points", *(_mean_drop(c) if c else "" for c in summary)]))
-    lines.append(_line(["saving, worst to best", *(_range(c) if c else "" for c in summary)]))
+    lines += ["", line(["all cells", *heads[4:]]), line(["---"] * len(columns))]
+    lines.append(line(["mean drop, points", *(_mean_drop(c) if c else "" for c in summary)]))
+    lines.append(line(["saving, worst to best", *(_range(c) if c else "" for c in summary)]))
     return "\n".join(lines) + "\n"
 
 
-def _line(texts: Iterable[str]) -> str:
+def line(texts: Iterable[str]) -> str:
+    """Return a row of a markdown table."""
     return f"| {' | '.join(texts)} |"
 
 

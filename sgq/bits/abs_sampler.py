@@ -1,0 +1,202 @@
+"""Automatic bit selection as a sampler of Optuna: it models accuracy, knows memory, proposes what pays most."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.search_space import intersection_search_space
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from sgq.bits.leases import is_retired
+from sgq.bits.limits import Limits
+from sgq.bits.proposals import History, MemoryOf, Proposer
+from sgq.bits.space import Axis, Codes, Space
+from sgq.bits.trials import BUDGET, MOST_DEATHS, REASON
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+
+MOST_CHOICES = 64
+"""A parameter with more values has no axis: it is drawn at random."""
+
+
+class AbsSampler(BaseSampler):
+    """Propose the assignments that are expected to improve accuracy against memory most.
+
+    `space` and `memory` (bytes [assignments] of codes [assignments, axes]) describe a search over bits; the
+    first objective is then accuracy. `limits` are where to look: inside them the least memory is looked for.
+    Without a space, categorical and integer parameters of any single-objective study are its axes.
+
+    The next proposal depends on the study's trials and `seed` alone, so a resumed study goes on as it was.
+    """
+
+    def __init__(
+        self,
+        space: Space | None = None,
+        memory: MemoryOf | None = None,
+        *,
+        limits: Limits | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._space = space
+        self._memory = memory
+        self._limits = limits or Limits()
+        self._seed = seed
+        self._random = RandomSampler(seed=seed)
+        self._proposer: tuple[object, Proposer] | None = None
+        self._queue: list[Codes] = []
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return the axes: those of the space, or the parameters that all finished trials have."""
+        del trial
+        if self._space is not None:
+            coding = _coding_of(self._space)
+            return {name: coding.distribution(name) for name in coding.space.names}
+        found = intersection_search_space(study.get_trials(deepcopy=False))
+        return {name: spread for name, spread in found.items() if not spread.single()}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return the next assignment to measure; parameters with too many values are drawn at random."""
+        if self._memory is None:
+            self._raise_error_if_multi_objective(study)
+        coding = (
+            _coding_of(self._space) if self._space is not None else _coding_of_distributions(search_space)
+        )
+        drawn = {
+            name: self._random.sample_independent(study, trial, name, spread)
+            for name, spread in search_space.items()
+            if coding is None or name not in coding.values
+        }
+        if coding is None:
+            return drawn
+        history, excluded, reference = self._history(study, coding, trial)
+        known = {tuple(codes) for codes in (*history.codes.tolist(), *history.pending.tolist())} | excluded
+        self._queue = [codes for codes in self._queue if codes not in known]
+        if not self._queue:
+            proposer = self._proposer_for(coding, self._limits.least_accuracy(reference))
+            proposed = proposer.propose(history, excluded=excluded)
+            # A space that was measured whole has nothing unseen: any of it does.
+            self._queue = proposed or [
+                tuple(self._generator(len(known)).integers(0, coding.space.counts).tolist())
+            ]
+        return drawn | coding.parameters(self._queue.pop(0))
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Return a random value: for parameters that are no axis, and before there is a history."""
+        if self._memory is None:
+            del study
+            return self._random.sample_independent(None, trial, param_name, param_distribution)  # type: ignore[arg-type]
+        return self._random.sample_independent(study, trial, param_name, param_distribution)
+
+    def reseed_rng(self) -> None:
+        """Draw random values anew, for a copy of the sampler in another thread."""
+        self._random.reseed_rng()
+
+    def _generator(self, count: int) -> np.random.Generator:
+        return np.random.default_rng((self._seed, count))
+
+    def _proposer_for(self, coding: Coding, least_accuracy: float | None) -> Proposer:
+        key = (coding.space, least_accuracy)
+        if self._proposer is None or self._proposer[0] != key:
+            proposer = Proposer(
+                coding.space,
+                self._memory or (lambda codes: np.zeros(len(codes))),
+                accuracy_limit=least_accuracy,
+                memory_limit=self._limits.memory,
+                seed=self._seed,
+            )
+            self._proposer = key, proposer
+        return self._proposer[1]
+
+    def _history(
+        self, study: Study, coding: Coding, own: FrozenTrial
+    ) -> tuple[History, set[Codes], float | None]:
+        """Return what was measured, what failed, and the accuracy of the widest assignment."""
+        sign = -1.0 if study.directions[0] is StudyDirection.MINIMIZE else 1.0
+        measured: dict[Codes, tuple[float, bool]] = {}
+        pending: list[Codes] = []
+        failed: set[Codes] = set()
+        deaths: Counter[Codes] = Counter()
+        for trial in study.get_trials(deepcopy=False):
+            codes = coding.codes(trial)
+            if codes is None or trial.number == own.number:
+                continue
+            if trial.state is TrialState.COMPLETE and np.isfinite(trial.values[0]):
+                whole = float(trial.user_attrs.get(BUDGET, 1.0)) >= 1.0
+                measured.setdefault(codes, (sign * trial.values[0], whole))
+            elif trial.state is TrialState.RUNNING:
+                pending.append(codes)
+            elif is_retired(trial):
+                deaths[codes] += 1
+            elif trial.state is TrialState.FAIL and REASON in trial.user_attrs:
+                failed.add(codes)
+        failed |= {codes for codes, count in deaths.items() if count >= MOST_DEATHS}
+        axes = len(coding.space.axes)
+        history = History(
+            codes=np.array(list(measured), dtype=np.int64).reshape(-1, axes),
+            accuracy=np.array([accuracy for accuracy, _ in measured.values()]),
+            complete=np.array([whole for _, whole in measured.values()], dtype=bool),
+            pending=np.array([codes for codes in pending if codes not in measured], dtype=np.int64).reshape(
+                -1, axes
+            ),
+        )
+        widest = measured.get(coding.space.widest)
+        return history, failed, None if widest is None else widest[0]
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How codes of a space stand in the parameters of a trial: the value of every code of every axis."""
+
+    space: Space
+    values: Mapping[str, tuple[Any, ...]]
+
+    def parameters(self, codes: Sequence[int]) -> dict[str, Any]:
+        """Return the parameters that stand for codes."""
+        return {name: self.values[name][code] for name, code in zip(self.space.names, codes, strict=True)}
+
+    def codes(self, trial: FrozenTrial) -> Codes | None:
+        """Return the codes of a trial; None where it lacks a parameter or has a value of another range."""
+        try:
+            return tuple(self.values[name].index(trial.params[name]) for name in self.space.names)
+        except (KeyError, ValueError):
+            return None
+
+    def distribution(self, name: str) -> BaseDistribution:
+        """Return what a parameter of the space is suggested from."""
+        axis = next(axis for axis in self.space.axes if axis.name == name)
+        values = self.values[name]
+        return IntDistribution(values[0], values[-1]) if axis.ordered else CategoricalDistribution(values)
+
+
+def _coding_of(space: Space) -> Coding:
+    """Return the coding of a study of ours: codes for an axis of bits, the choices themselves for another."""
+    return Coding(
+        space,
+        {axis.name: tuple(range(len(axis.choices))) if axis.ordered else axis.choices for axis in space.axes},
+    )
+
+
+def _coding_of_distributions(distributions: Mapping[str, BaseDistribution]) -> Coding | None:
+    """Return the coding of parameters of any study; None where none has few enough values."""
+    axes: list[Axis] = []
+    values: dict[str, tuple[Any, ...]] = {}
+    for name, spread in distributions.items():
+        if isinstance(spread, CategoricalDistribution):
+            values[name] = tuple(spread.choices)
+            axes.append(Axis(name, tuple(map(str, range(len(spread.choices))))))
+        elif isinstance(spread, IntDistribution) and (spread.high - spread.low) // spread.step < MOST_CHOICES:
+            values[name] = tuple(range(spread.low, spread.high + 1, spread.step))
+            axes.append(Axis(name, tuple(range(1, len(values[name]) + 1))))
+    return Coding(Space(tuple(axes)), values) if axes else None

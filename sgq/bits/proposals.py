@@ -1,0 +1,249 @@
+"""What to measure next: model the accuracy, score thousands of unseen assignments, take those worth most.
+
+SGQuant's ABS (arXiv 2007.05100; what is known of it is its two parts) fits a cost model of accuracy to what was
+measured and measures what it predicts well. Here the cost model also says how sure it is, memory is known
+exactly, and an assignment is worth the hypervolume that it is expected to add (EHVI), or, every second time
+where there is an accuracy limit, the bytes that it is expected to save inside the limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtr
+
+from sgq.bits.front import FRAME_HEIGHT, Frame, front_of
+from sgq.bits.gaussian_process import GaussianProcess
+from sgq.bits.space import Codes, Space
+
+MemoryOf = Callable[[np.ndarray], np.ndarray]
+"""Bytes [assignments] of codes [assignments, axes]."""
+
+CANDIDATES = 2000
+"""How many assignments are scored a round; a space of no more is scored whole."""
+ROUND_SHARE = 100
+"""One pick a round for every so many trials: a fit costs more the more there are."""
+TUNING_GROWTH = 1.15
+"""The kernel is tuned anew when there are so many times more trials."""
+SQUASH = 0.1
+"""Drops beyond so many hundredths count by their logarithm: how deep a collapse is matters little."""
+BEST_SHARE = 20
+"""The accuracy that drops are counted from is the mean of the best of so many trials."""
+LEAST_START = 8
+MOST_MOVES = 3
+
+
+@dataclass(frozen=True)
+class History:
+    """What was measured: codes [trials, axes], accuracies [trials], and which trials had their full budget.
+
+    `pending` are the codes of assignments that are being measured [running, axes].
+    """
+
+    codes: np.ndarray
+    accuracy: np.ndarray
+    complete: np.ndarray
+    pending: np.ndarray
+
+
+class Proposer:
+    """The next assignments of a search, from its history alone; it never proposes what was measured.
+
+    `accuracy_limit` (0 to 1) and `memory_limit` (bytes) are where the search should look; without memory
+    limit all of the space may be proposed.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        memory: MemoryOf,
+        *,
+        accuracy_limit: float | None = None,
+        memory_limit: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.space = space
+        self.memory = memory
+        self.accuracy_limit = accuracy_limit
+        self.memory_limit = memory_limit
+        self.seed = seed
+        self._model = GaussianProcess(space)
+        self._tuned_at = 0
+        self._counts = np.array(space.counts)
+        self._start = self._starting_points()
+        ends = memory(np.array([space.narrowest, space.widest]))
+        self._ends = float(ends.min()), float(ends.max())
+
+    def propose(self, history: History, *, excluded: Collection[Codes] = ()) -> list[Codes]:
+        """Return the next assignments to measure, best first; none where nothing is left.
+
+        `excluded` are never proposed. The result depends on the arguments and the seed only.
+        """
+        left_out = np.array(sorted(excluded), dtype=np.int64).reshape(-1, len(self._counts))
+        known = np.concatenate((history.codes, history.pending, left_out))
+        seen = set(map(tuple, known.tolist()))
+        started = [codes for codes in self._start if codes not in seen]
+        if started:
+            return started[:1]
+        generator = np.random.default_rng((self.seed, len(known)))
+        if len(history.codes) == 0:
+            unseen = self._candidates(np.zeros((0, len(self._counts)), dtype=np.int64), known, generator)
+            return self._inside([tuple(row) for row in unseen.tolist()])[:1]
+        return self._best(history, known, generator)
+
+    def _starting_points(self) -> list[Codes]:
+        """Return the widest, one width everywhere, and mixtures from wide to narrow in random order."""
+        uniform = [self.space.uniform(width) for width in reversed(self.space.shared_widths)]
+        generator = np.random.default_rng(self.seed)
+        count = max(LEAST_START, len(self.space.axes))
+        shares = generator.permutation((np.arange(count) + 0.5) / count)
+        mixed = generator.binomial(self._counts - 1, shares[:, None], size=(count, len(self._counts)))
+        points = [
+            self.space.widest,
+            *(codes for codes in uniform if codes is not None),
+            *map(tuple, mixed.tolist()),
+        ]
+        kept = list(dict.fromkeys(points))
+        return kept if self.memory_limit is None else self._inside([*kept, self.space.narrowest])
+
+    def _inside(self, rows: list[Codes]) -> list[Codes]:
+        """Return those that hold the memory limit, each once."""
+        rows = list(dict.fromkeys(rows))
+        if self.memory_limit is None or not rows:
+            return rows
+        inside = self.memory(np.array(rows)) <= self.memory_limit
+        return [codes for codes, holds in zip(rows, inside, strict=True) if holds]
+
+    def _best(self, history: History, known: np.ndarray, generator: np.random.Generator) -> list[Codes]:
+        best = np.sort(history.accuracy)[-max(1, len(history.accuracy) // BEST_SHARE) :].mean()
+        values = squashed(history.accuracy - best)
+        count = len(history.codes)
+        tune = count >= self._tuned_at * TUNING_GROWTH
+        self._tuned_at = count if tune else self._tuned_at
+        self._model.fit(history.codes, values, tune=tune)
+        bases = history.codes[history.complete]
+        mean = self._model.predict(bases)[0] if len(bases) else np.zeros(0)
+        top = float(mean.max()) if len(bases) else float(values.max())
+        frame = Frame(*self._ends, worst=top + squashed(np.array(-FRAME_HEIGHT)).item(), best=top)
+        memory = self.memory(bases) if len(bases) else np.zeros(0)
+        front = front_of(memory, mean)
+        candidates = self._candidates(bases[front], known, generator)
+        if not len(candidates):
+            return []
+        bytes_of = self.memory(candidates)
+        if self.memory_limit is not None:
+            candidates = candidates[bytes_of <= self.memory_limit]
+            bytes_of = bytes_of[bytes_of <= self.memory_limit]
+            if not len(candidates):
+                return []
+        expected, spread = self._model.predict(candidates)
+        limit = None if self.accuracy_limit is None else squashed(np.array(self.accuracy_limit - best)).item()
+        picks: list[Codes] = []
+        # Running trials and earlier picks of a round count at what the model expects of them.
+        believed = self._model.predict(history.pending)[0] if len(history.pending) else np.zeros(0)
+        memory = np.concatenate((memory, self.memory(history.pending))) if len(believed) else memory
+        mean = np.concatenate((mean, believed))
+        for turn in range(max(1, count // ROUND_SHARE)):
+            worth = np.zeros(0)
+            if limit is not None and (count + turn) % 2:
+                worth = expected_saving(memory, mean, bytes_of, expected, spread, limit, self._ends[1])
+            if not len(worth) or worth.max() <= 0.0:
+                worth = expected_improvement(memory, mean, bytes_of, expected, spread, frame)
+            chosen = int(worth.argmax())
+            picks.append(tuple(candidates[chosen].tolist()))
+            memory, mean = np.append(memory, bytes_of[chosen]), np.append(mean, expected[chosen])
+            kept = np.arange(len(candidates)) != chosen
+            candidates, bytes_of = candidates[kept], bytes_of[kept]
+            expected, spread = expected[kept], spread[kept]
+            if not len(candidates):
+                break
+        return picks
+
+    def _candidates(self, front: np.ndarray, known: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Return unseen assignments: random ones of every mean width, and some moves away from the front."""
+        if self.space.size <= CANDIDATES:
+            pool = np.array(list(self.space.every()))
+        else:
+            axes = len(self._counts)
+            half = CANDIDATES // 2
+            shares = generator.random((half, 1))
+            mixed = generator.binomial(self._counts - 1, np.broadcast_to(shares, (half, axes)))
+            pool = np.concatenate((mixed, self._moved(front, half, generator))) if len(front) else mixed
+        return self._unseen_rows(pool, known)
+
+    def _moved(self, front: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
+        moved = front[generator.integers(0, len(front), count)].copy()
+        rows = np.arange(count)
+        moves = generator.integers(1, MOST_MOVES + 1, count)
+        for move in range(MOST_MOVES):
+            axis = generator.integers(0, len(self._counts), count)
+            step = np.where(generator.random(count) < 0.5, -1, 1)
+            to = np.clip(moved[rows, axis] + step, 0, self._counts[axis] - 1)
+            moved[rows, axis] = np.where(moves > move, to, moved[rows, axis])
+        return moved
+
+    def _unseen_rows(self, pool: np.ndarray, known: np.ndarray) -> np.ndarray:
+        keys = row_keys(pool)
+        _, first = np.unique(keys, return_index=True)
+        first = first[~np.isin(keys[first], row_keys(known))]
+        return pool[np.sort(first)]
+
+
+def row_keys(codes: np.ndarray) -> np.ndarray:
+    """Return a 64-bit hash of each row of codes [rows, axes]; equal rows have equal hashes."""
+    multipliers = np.cumprod(np.full(codes.shape[1], 0x9E3779B97F4A7C15, dtype=np.uint64))
+    return (codes.astype(np.uint64) + np.uint64(1)) @ multipliers
+
+
+def squashed(drop: np.ndarray) -> np.ndarray:
+    """Return differences to the best accuracy: as they are above it, ever less steep below it."""
+    return np.where(drop > 0, drop, -SQUASH * np.log1p(np.maximum(-drop, 0.0) / SQUASH))
+
+
+def expected_above(mean: np.ndarray, spread: np.ndarray, level: np.ndarray | float) -> np.ndarray:
+    """Return E[max(y - level, 0)] of normal y."""
+    z = (mean - level) / spread
+    return spread * (np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi) + z * ndtr(z))
+
+
+def expected_improvement(
+    memory: np.ndarray,
+    accuracy: np.ndarray,
+    bytes_of: np.ndarray,
+    expected: np.ndarray,
+    spread: np.ndarray,
+    frame: Frame,
+) -> np.ndarray:
+    """Return the hypervolume that each candidate is expected to add to the front of what is known.
+
+    memory, accuracy: [known]; bytes_of, expected, spread: [candidates]. Memory is exact, so the integral over
+    accuracies is closed on every stretch of memory between two members of the front.
+    """
+    height = frame.best - frame.worst
+    front = front_of(memory, accuracy)
+    gains = frame.gain(accuracy[front])
+    costs = np.clip(frame.cost(memory[front]), 0.0, 1.0)
+    starts, ends = np.append(0.0, costs), np.append(costs, 1.0)
+    levels = np.append(0.0, gains)
+    own = frame.cost(bytes_of)[:, None]
+    widths = np.maximum(ends - np.maximum(starts, own), 0.0)
+    mean, deviation = (expected - frame.worst) / height, spread / height
+    above = expected_above(mean[:, None], deviation[:, None], levels)
+    return np.sum(widths * np.maximum(above - expected_above(mean, deviation, 1.0)[:, None], 0.0), axis=1)
+
+
+def expected_saving(
+    memory: np.ndarray,
+    accuracy: np.ndarray,
+    bytes_of: np.ndarray,
+    expected: np.ndarray,
+    spread: np.ndarray,
+    limit: float,
+    widest_bytes: float,
+) -> np.ndarray:
+    """Return the bytes that each candidate is expected to save beyond the best known inside the limit."""
+    inside = accuracy >= limit
+    smallest = float(memory[inside].min()) if inside.any() else widest_bytes
+    return np.maximum(smallest - bytes_of, 0.0) * ndtr((expected - limit) / spread)

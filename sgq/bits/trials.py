@@ -1,0 +1,157 @@
+"""What a search measured: one record a trial, and how it is kept in a trial of Optuna."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Literal
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from sgq.bits.leases import is_retired
+from sgq.bits.space import Axis, Choice, Codes, Space
+
+State = Literal["finished", "stopped", "failed"]
+
+BUDGET, SECONDS, MEMORY, REASON, COPY = "budget", "seconds", "memory", "reason", "not_counted"
+"""User attributes of a trial: share of the budget, seconds, bytes, why it failed, why it does not count."""
+OVER_MEMORY = "over the memory limit"
+"""Why a trial does not count that nobody has to try again."""
+MOST_DEATHS = 2
+"""An assignment at which so many workers died is not proposed again: it may be what killed them."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One measured assignment. `memory` is in bytes, `accuracy` from 0 to 1 (None where it failed).
+
+    A stopped trial had only the share `budget` of its epochs: its accuracy was hopeless by then.
+    """
+
+    number: int
+    assignment: dict[str, Choice]
+    memory: float
+    accuracy: float | None
+    state: State = "finished"
+    budget: float = 1.0
+    seconds: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an `evaluate` may return instead of a number: an accuracy (0 to 1) at a share of the budget."""
+
+    accuracy: float
+    budget: float = 1.0
+
+
+def distributions(space: Space) -> dict[str, BaseDistribution]:
+    """Return what Optuna's samplers choose from: the codes of an axis of bits, the choices of another."""
+    return {axis.name: _distribution(axis) for axis in space.axes}
+
+
+def _distribution(axis: Axis) -> BaseDistribution:
+    return (
+        IntDistribution(0, len(axis.choices) - 1) if axis.ordered else CategoricalDistribution(axis.choices)
+    )
+
+
+def suggest(trial: optuna.Trial, space: Space) -> None:
+    """Have the study's sampler choose every axis of a trial."""
+    for axis in space.axes:
+        if axis.ordered:
+            trial.suggest_int(axis.name, 0, len(axis.choices) - 1)
+        else:
+            trial.suggest_categorical(axis.name, axis.choices)
+
+
+def parameters_of(space: Space, codes: Sequence[int]) -> dict[str, Choice]:
+    """Return the parameters of an Optuna trial that stand for codes."""
+    return {
+        axis.name: int(code) if axis.ordered else axis.choices[code]
+        for axis, code in zip(space.axes, codes, strict=True)
+    }
+
+
+def codes_of(space: Space, trial: FrozenTrial) -> Codes | None:
+    """Return the codes of a trial, also of a queued one; None for one that has not got all of them yet."""
+    chosen = {**trial.system_attrs.get(_QUEUED, {}), **trial.params}
+    if any(name not in chosen for name in space.names):
+        return None
+    return tuple(
+        chosen[axis.name] if axis.ordered else axis.choices.index(chosen[axis.name]) for axis in space.axes
+    )
+
+
+_QUEUED = "fixed_params"
+"""Where Optuna keeps what an enqueued trial will have."""
+
+
+def taken_codes(space: Space, trials: Iterable[FrozenTrial]) -> set[Codes]:
+    """Return the assignments that need no other trial: measured, running, queued or given up.
+
+    One that was interrupted, or whose worker died, is free again; see `MOST_DEATHS`.
+    """
+    taken: set[Codes] = set()
+    deaths: Counter[Codes] = Counter()
+    for trial in trials:
+        codes = codes_of(space, trial)
+        if codes is None:
+            continue
+        deaths[codes] += is_retired(trial)
+        given_up = trial.user_attrs.get(COPY) == OVER_MEMORY or deaths[codes] >= MOST_DEATHS
+        if is_live(trial) or is_measured(trial) or given_up:
+            taken.add(codes)
+    return taken
+
+
+def is_live(trial: FrozenTrial) -> bool:
+    """Whether a trial of Optuna is in the queue or running."""
+    return trial.state in (TrialState.WAITING, TrialState.RUNNING)
+
+
+def is_measured(trial: FrozenTrial) -> bool:
+    """Whether a trial of Optuna counts: it has a result, or a reason why not, and is no copy of another."""
+    if COPY in trial.user_attrs or is_retired(trial):
+        return False
+    return trial.state is TrialState.COMPLETE or (
+        trial.state is TrialState.FAIL and REASON in trial.user_attrs
+    )
+
+
+def record_of(space: Space, trial: FrozenTrial) -> Trial | None:
+    """Return the record of a trial that counts as evaluated, else None."""
+    codes = codes_of(space, trial)
+    if codes is None or not is_measured(trial):
+        return None
+    attributes = trial.user_attrs
+    budget = float(attributes.get(BUDGET, 1.0))
+    failed = trial.state is TrialState.FAIL
+    return Trial(
+        number=trial.number,
+        assignment=space.assignment(codes),
+        memory=float(attributes[MEMORY]) if failed else trial.values[1],
+        accuracy=None if failed else trial.values[0],
+        state="failed" if failed else "finished" if budget >= 1.0 else "stopped",
+        budget=budget,
+        seconds=float(attributes.get(SECONDS, 0.0)),
+        reason=str(attributes.get(REASON, "")),
+    )
+
+
+def records_of(space: Space, trials: Iterable[FrozenTrial]) -> tuple[Trial, ...]:
+    """Return the records of all trials that count as evaluated, by number."""
+    records = (record_of(space, trial) for trial in trials)
+    return tuple(
+        sorted((record for record in records if record is not None), key=lambda record: record.number)
+    )
+
+
+def is_accuracy(value: object) -> bool:
+    """Whether an `evaluate` may have meant it: a finite number from 0 to 1, of Python's or numpy's."""
+    return isinstance(value, Real) and not isinstance(value, bool) and 0.0 <= float(value) <= 1.0

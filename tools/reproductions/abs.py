@@ -1,0 +1,230 @@
+"""Automatic bit selection on GAT, GCN and AGNN and four graphs, against the recipes written by hand.
+
+Protocol: a search of 200 trials on the float model of seed 0, over bits by layer, component and degree
+bucket, limited to a drop of 0.4 points of validation accuracy; the smallest assignments inside it are confirmed
+with other seeds. The recipe found is then applied to the float models of all seeds of SGQuant's table, and test
+is read once a run. Searches and runs resume; finished ones are appended to JSON-lines files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reproductions import sgquant
+from reproductions.sgquant import FLOAT, GRANULARITIES, SEEDS, Cell, Job, cells, line
+
+if TYPE_CHECKING:
+    from sgq.bits.finetuned import FinetunedAccuracy
+
+MODELS = ("gat", "gcn", "agnn")
+TRIALS = 200
+DROP = 0.004
+SEED = 0
+STUDIES = Path("runs") / "reproduce-abs"
+"""Where the searches' journals are, from the folder that the tool is started in."""
+FOUND = Path(__file__).resolve().parents[2] / "recipes" / "searched"
+HAND_WRITTEN = ("int8", "int4", *GRANULARITIES)
+
+
+@dataclass(frozen=True)
+class Searched:
+    """One finished search; accuracies 0 to 1 on validation, seconds of the search and of confirming it."""
+
+    model: str
+    dataset: str
+    trials: int
+    stopped: int
+    search_s: float
+    confirm_s: float
+    workers: int
+    float_val: float
+    val: float
+    confirmed_val: float | None
+    packed_bytes: int
+
+
+def recipe_of(model: str, dataset: str) -> str:
+    """Return the shipped name of the recipe found for a model and data set."""
+    return f"searched/{model}-{dataset}"
+
+
+def read_searches(file: Path) -> dict[tuple[str, str], Searched]:
+    """Return the latest search of each model and data set in a JSON-lines file; none where it is missing."""
+    if not file.exists():
+        return {}
+    searches = (Searched(**json.loads(text)) for text in file.read_text().splitlines() if text.strip())
+    return {(one.model, one.dataset): one for one in searches}
+
+
+def reproduce(
+    searches: Path,
+    runs: Path,
+    *,
+    datasets: Iterable[str],
+    models: Iterable[str],
+    seeds: int | None,
+    workers: int,
+) -> None:
+    """Search what has not been searched, then apply what was found to all seeds that lack a run."""
+    datasets, models = tuple(datasets), tuple(models)
+    searches.parent.mkdir(parents=True, exist_ok=True)
+    for dataset in datasets:
+        for model in models:
+            if (model, dataset) in read_searches(searches):
+                continue
+            found = search_one(model, dataset, workers=workers)
+            with searches.open("a") as stream:
+                stream.write(json.dumps(asdict(found)) + "\n")
+            print(f"{model} {dataset}: {found.packed_bytes} bytes in {found.search_s:.0f} s", flush=True)
+    done = sgquant.read_runs(runs)
+    jobs = [
+        job
+        for cell in read_searches(searches).values()
+        if cell.model in models and cell.dataset in datasets
+        for seed in range(min(SEEDS[cell.dataset], seeds or SEEDS[cell.dataset]))
+        if (
+            job := sgquant.left(
+                Job(cell.model, cell.dataset, seed, (recipe_of(cell.model, cell.dataset),)), done
+            )
+        ).recipes
+    ]
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=sgquant.one_thread) as pool:
+        for future in as_completed([pool.submit(sgquant.run_job, job, runs) for job in jobs]):
+            print(future.result(), flush=True)
+
+
+def accuracy_of(model: str, dataset: str, threads: int) -> FinetunedAccuracy:
+    """Build the evaluation of a search where it runs: data, float model of the seed, space."""
+    import torch
+
+    import sgq
+    from sgq.bits.finetuned import FinetunedAccuracy
+    from sgq.bits.memo import Memo
+    from sgq.bits.planned_space import planned_space
+
+    torch.set_num_threads(threads)
+    data = sgquant.dataset_of(dataset, model, SEED)
+    task = sgq.as_task(data)
+    training = sgquant.float_training(model, dataset)
+    network = sgquant.float_model(Job(model, dataset, SEED, ()), data, task, training)
+    space = planned_space(network, f"spaces/{model}-lwq-cwq-taq", task)
+    least = sgq.accuracy(network, task, "val") - DROP
+    memo = Memo(STUDIES / f"{model}-{dataset}" / "memo.jsonl")
+    return FinetunedAccuracy(
+        network, space, task, training=training, least_accuracy=least, seed=SEED, memo=memo
+    )
+
+
+def search_one(model: str, dataset: str, *, workers: int) -> Searched:
+    """Search one cell, or go on with its search; write the recipe that it found."""
+    from sgq.bits.deferred import DeferredAccuracy
+    from sgq.bits.limits import Limits
+    from sgq.bits.results import best_recipe
+    from sgq.bits.selection import select_bits
+    from sgq.report.files import write_atomically
+
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    storage = STUDIES / f"{model}-{dataset}" / "study.log"
+    storage.parent.mkdir(parents=True, exist_ok=True)
+    deferred = DeferredAccuracy(partial(accuracy_of, model, dataset, threads))
+    began = time.perf_counter()
+    selection = select_bits(
+        deferred,
+        trials=TRIALS,
+        limits=Limits(accuracy_drop=DROP),
+        storage=storage,
+        resume=storage.exists(),
+        workers=workers,
+    )
+    seconds = time.perf_counter() - began
+    evaluation, chosen, confirmed = deferred.built, selection.chosen, selection.confirmed
+    if chosen is None or chosen.accuracy is None:
+        raise RuntimeError(f"nothing was found for {model} on {dataset}: {selection.result.remark}")
+    recipe = best_recipe(selection, evaluation.space, name=f"{model}-{dataset}")
+    write_atomically(FOUND / f"{model}-{dataset}.yaml", recipe.text)
+    return Searched(
+        model=model,
+        dataset=dataset,
+        trials=len(selection.result.trials),
+        stopped=sum(trial.state == "stopped" for trial in selection.result.trials),
+        search_s=round(seconds - selection.confirm_s, 1),
+        confirm_s=round(selection.confirm_s, 1),
+        workers=workers,
+        float_val=evaluation.float_accuracy,
+        val=chosen.accuracy,
+        confirmed_val=None if confirmed is None else confirmed.accuracy,
+        packed_bytes=int(chosen.memory),
+    )
+
+
+def markdown(searches: Path, runs: Path, by_hand: Path) -> str:
+    """Return the table as markdown: what was found beside the smallest recipe by hand that holds the limit."""
+    found, hand = cells(runs), cells(by_hand)
+    heads = (
+        "model",
+        "data",
+        "seeds",
+        "search",
+        "trials (stopped)",
+        "fp32",
+        "searched",
+        "drop, points",
+        "packed",
+        "SGQuant saving",
+        "best by hand that holds 0.4",
+        "its drop",
+        "its packed",
+        "its saving",
+        "smaller by",
+    )
+    lines = [line(heads), line(["---"] * len(heads))]
+    for (model, dataset), search in sorted(read_searches(searches).items(), key=_place):
+        cell = found.get((model, dataset, recipe_of(model, dataset)))
+        if cell is None:
+            continue
+        floats = found[model, dataset, FLOAT]
+        lines.append(
+            line((*_searched_texts(search, cell, floats), *_by_hand_texts(model, dataset, cell, hand)))
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _place(item: tuple[tuple[str, str], Searched]) -> tuple[int, int]:
+    model, dataset = item[0]
+    return MODELS.index(model), list(SEEDS).index(dataset)
+
+
+def _searched_texts(search: Searched, cell: Cell, floats: Cell) -> Iterator[str]:
+    yield from (search.model, search.dataset, str(len(cell.runs)))
+    yield f"{(search.search_s + search.confirm_s) / 60:.1f} min"
+    yield f"{search.trials} ({search.stopped})"
+    yield from (str(floats), str(cell), f"{cell.drop:+.2f} ± {cell.drop_interval:.2f}")
+    yield from (f"{cell.packed_bytes / 1e3:.0f} kB", f"{cell.saving:.1f}x")
+
+
+def _by_hand_texts(
+    model: str, dataset: str, cell: Cell, hand: dict[tuple[str, str, str], Cell]
+) -> Iterator[str]:
+    holding = {
+        column: hand[model, dataset, column]
+        for column in HAND_WRITTEN
+        if (model, dataset, column) in hand and hand[model, dataset, column].drop <= 100 * DROP
+    }
+    if not holding:
+        yield from ("none", "", "", "", "")
+        return
+    column = min(holding, key=lambda name: holding[name].packed_bytes)
+    best = holding[column]
+    yield from (column, f"{best.drop:+.2f} ± {best.drop_interval:.2f}")
+    yield from (f"{best.packed_bytes / 1e3:.0f} kB", f"{best.saving:.1f}x")
+    yield f"{best.packed_bytes / cell.packed_bytes:.2f}x"
