@@ -1,4 +1,4 @@
-"""Automatic bit selection: `python tools/abs.py SPACE --model NAME --checkpoint FILE -o FOLDER`, as `sgq bits`."""
+"""Automatic bit selection, as `sgq bits`: python tools/abs.py SPACE --model NAME --checkpoint FILE."""
 
 from __future__ import annotations
 

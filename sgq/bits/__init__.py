@@ -2,7 +2,8 @@
 
     result = sgq.bits.search(space, evaluate, memory, trials=200, limit={"accuracy_drop": 0.004})
 
-The sampler `abs` follows SGQuant (arXiv 2007.05100): a learned model of accuracy decides what to measure next.
+The sampler `abs` follows SGQuant (arXiv 2007.05100): a learned model of accuracy decides what to measure
+next.
 """
 
 from __future__ import annotations

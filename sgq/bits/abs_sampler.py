@@ -1,4 +1,4 @@
-"""Automatic bit selection as a sampler of Optuna: it models accuracy, knows memory, proposes what pays most."""
+"""Automatic bit selection as a sampler of Optuna: it models accuracy and proposes what pays most."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Which of the trials inside an accuracy limit are there by luck: the least ones, again, with other seeds.
 
 Of many noisy measurements around a limit the best one is lucky. The few smallest assignments that the cost
-model believes inside the limit are finetuned anew with other seeds, and the smallest one wins whose mean holds.
+model believes inside the limit are finetuned anew with other seeds, and the smallest one wins whose mean
+holds.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ def confirm(
 
 
 def believed_inside(result: SearchResult, least_accuracy: float) -> list[Trial]:
-    """Return the trials inside the limits, by rising memory, first those that the cost model takes to be inside."""
+    """Return the trials inside the limits, by rising memory, first those that the cost model takes to be
+    inside."""
     whole = [trial for trial in result.trials if trial.accuracy is not None]
     inside = [trial for trial in result.trials if result.holds(trial)]
     if not inside:

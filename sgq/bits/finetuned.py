@@ -2,8 +2,8 @@
 
 Every trial starts from the float checkpoint and not from a finished trial, so that an accuracy depends on the
 plan and the seed alone: it can be remembered, and `sgq apply` of the recipe finds the same one again.
-Finetuning is given up at rungs of 5 % and 25 % of its epochs where accuracy is hopelessly below what is looked
-for. Test accuracy is never read here.
+Finetuning is given up at rungs of 5 % and 25 % of its epochs where accuracy is hopelessly below what is
+looked for. Test accuracy is never read here.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class FinetunedAccuracy:
         self.memo = memo or Memo(None)
 
     def __call__(self, assignment: Assignment) -> Evaluation:
-        """Return the validation accuracy of an assignment, and the share of the epochs that it was trained for."""
+        """Return the validation accuracy of an assignment, and the share of the epochs that it was trained
+        for."""
         return self.of_plan(self.space.plan_of(assignment), seed=self.seed)
 
     def of_plan(self, plan: Plan, *, seed: int) -> Evaluation:

@@ -1,7 +1,8 @@
 """A Gaussian process over assignments: additive in the axes, with pairwise interactions and a common trend.
 
-Bits of an axis become a narrowness t from 0 (widest) to 1 (narrowest), linear in 1/bits. Over it every axis has a
-Brownian prior, min(t, t'): effects start at 0 for the widest choice and move by steps of their own. The kernel
+Bits of an axis become a narrowness t from 0 (widest) to 1 (narrowest), linear in 1/bits. Over it every axis
+has a Brownian prior, min(t, t'): effects start at 0 for the widest choice and move by steps of their own. The
+kernel
 
     k(x, x') = trend · mean(t) mean(t') + main · mean_i k_i + pairs · mean_{i<j} k_i k_j + constant
 
@@ -34,7 +35,8 @@ Parts: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def features_of(space: Space) -> tuple[np.ndarray, ...]:
-    """Return for every axis how narrow each of its choices is, 0 (widest) to 1; zeros for an axis without order."""
+    """Return for every axis how narrow each of its choices is, 0 (widest) to 1; zeros for an axis without
+    order."""
     levels = []
     for axis in space.axes:
         inverse = np.array([1.0 / int(bits) for bits in axis.choices]) if axis.ordered else np.zeros(1)
@@ -90,11 +92,13 @@ class GaussianProcess:
 
     def predict(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and standard deviation [assignments] of the accuracy without measuring noise."""
-        features = self._features(codes)
-        across = _kernel(self._logarithms, _parts(features, self._known))
-        reduced = solve_triangular(self._factor[0], across.T, lower=True, check_finite=False)
+        # Single precision: the matrix [assignments, trials] is what a prediction costs.
+        features = self._features(codes).single()
+        across = _kernel(self._logarithms, _parts(features, self._known.single()))
+        factor, weights = self._factor[0].astype(np.float32), self._weights.astype(np.float32)
+        reduced = solve_triangular(factor, across.T, lower=True, check_finite=False)
         variance = _kernel(self._logarithms, _own_parts(features)) - np.einsum("ij,ij->j", reduced, reduced)
-        mean = across @ self._weights
+        mean = (across @ weights).astype(np.float64)
         return self._centre + self._spread * mean, self._spread * np.sqrt(np.maximum(variance, JITTER))
 
     def _features(self, codes: np.ndarray) -> Features:
@@ -111,12 +115,17 @@ class GaussianProcess:
 
 @dataclass(frozen=True)
 class Features:
-    """What the kernel's parts are inner products of: mean narrowness, sums of k_i, and sums of k_i squared."""
+    """What the kernel's parts are inner products of: mean narrowness, sums of k_i and of its squares."""
 
     trend: np.ndarray
     main: np.ndarray
     square: np.ndarray
     axes: int
+
+    def single(self) -> Features:
+        """Return the features in single precision."""
+        trend, main, square = (part.astype(np.float32) for part in (self.trend, self.main, self.square))
+        return Features(trend, main, square, self.axes)
 
 
 def _steps(levels: np.ndarray) -> np.ndarray:
@@ -139,12 +148,20 @@ def _own_parts(features: Features) -> Parts:
 
 def _combined(trend: np.ndarray, total: np.ndarray, squares: np.ndarray, axes: int) -> Parts:
     """Return trend, main and pairwise part of the kernel from the sums over axes of k_i and of its square."""
-    return trend, total / axes, (total**2 - squares) / max(axes * (axes - 1), 1)
+    pairs = total * total
+    pairs -= squares
+    pairs /= max(axes * (axes - 1), 1)
+    total /= axes
+    return trend, total, pairs
 
 
 def _kernel(logarithms: np.ndarray, parts: Parts) -> np.ndarray:
-    trend, main, pairs = np.exp(logarithms[:3])
-    return CONSTANT + trend * parts[0] + main * parts[1] + pairs * parts[2]
+    trend, main, pairs = np.exp(logarithms[:3]).astype(parts[0].dtype)
+    kernel = trend * parts[0]
+    kernel += main * parts[1]
+    kernel += pairs * parts[2]
+    kernel += CONSTANT
+    return kernel
 
 
 def _negative_evidence(logarithms: np.ndarray, parts: Parts, values: np.ndarray) -> tuple[float, np.ndarray]:

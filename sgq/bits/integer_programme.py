@@ -29,7 +29,7 @@ SECONDS_A_SOLUTION = 1.0
 
 
 class IntegerProgrammeSampler(BaseSampler):
-    """Measure every axis alone, then propose solutions of the integer programme for one drop after another."""
+    """Measure every axis alone, then solve the integer programme for one drop after another."""
 
     def __init__(self, space: Space, memory: MemoryOf, *, limits: Limits, seed: int = 0) -> None:
         self._space = space
@@ -49,7 +49,7 @@ class IntegerProgrammeSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return the next single-axis assignment, the next solution, or a random one when all are measured."""
+        """Return the next single-axis assignment, the next solution, or a random one after them."""
         del search_space
         trials = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
         taken = taken_codes(self._space, trials)

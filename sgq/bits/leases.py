@@ -25,6 +25,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 LEASE_S = 60.0
 """How many seconds a lease holds when it is not renewed."""
+UNLEASED_S = 10.0
+"""How many seconds after its start a trial may have no lease; its worker takes one right after asking."""
 
 LEASE = "sgq:lease"
 RETIRED = "sgq:retired"
@@ -94,8 +96,8 @@ def held(storage: BaseStorage, trial_id: int, *, seconds: float = LEASE_S) -> It
 def retire_dead(study: optuna.Study, *, now: float | None = None) -> tuple[int, ...]:
     """Return the numbers of the running trials whose workers are gone, after setting them to FAIL.
 
-    A trial without a lease is retired LEASE_S after its start. `now` is in seconds since 1970. Any number of
-    processes may do so at once: each trial is in the answer of one of them.
+    A trial without a lease is retired UNLEASED_S after its start. `now` is in seconds since 1970. Any number
+    of processes may do so at once: each trial is in the answer of one of them.
     """
     now = time.time() if now is None else now
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -113,7 +115,7 @@ def _is_dead(trial: FrozenTrial, now: float) -> bool:
     if lease is not None:
         return lease.is_dead(now)
     # Optuna gives naive times of this machine's zone.
-    return trial.datetime_start is not None and trial.datetime_start.timestamp() + LEASE_S < now
+    return trial.datetime_start is not None and trial.datetime_start.timestamp() + UNLEASED_S < now
 
 
 def _retire(study: optuna.Study, trial: FrozenTrial) -> bool:

@@ -24,8 +24,25 @@ class TabledMemory(Protocol):
         ...
 
 
+@runtime_checkable
+class SpaceWithMemory(Protocol):
+    """A space that knows its own bytes: a `PlannedSpace`, whose import brings torch, which others need
+    not."""
+
+    @property
+    def space(self) -> Space:
+        """The axes."""
+        ...
+
+    @property
+    def memory(self) -> TabledMemory:
+        """The bytes of assignments."""
+        ...
+
+
 def memory_of_codes(space: Space, memory: Callable[[Assignment], float]) -> MemoryOf:
-    """Return a function from codes [assignments, axes] to bytes [assignments]; no assignment is asked for twice."""
+    """Return a function from codes [assignments, axes] to bytes [assignments]; no assignment is asked for
+    twice."""
     if isinstance(memory, TabledMemory):
         return memory.of_codes
     known: dict[Codes, float] = {}

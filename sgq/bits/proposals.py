@@ -1,7 +1,7 @@
 """What to measure next: model the accuracy, score thousands of unseen assignments, take those worth most.
 
-SGQuant's ABS (arXiv 2007.05100; what is known of it is its two parts) fits a cost model of accuracy to what was
-measured and measures what it predicts well. Here the cost model also says how sure it is, memory is known
+SGQuant's ABS (arXiv 2007.05100; what is known of it is its two parts) fits a cost model of accuracy to what
+was measured and measures what it predicts well. Here the cost model also says how sure it is, memory is known
 exactly, and an assignment is worth the hypervolume that it is expected to add (EHVI), or, every second time
 where there is an accuracy limit, the bytes that it is expected to save inside the limit.
 """
@@ -48,6 +48,22 @@ class History:
     pending: np.ndarray
 
 
+@dataclass(frozen=True)
+class Scored:
+    """Candidates: codes [candidates, axes], their bytes, and what the model expects of them and how
+    surely."""
+
+    codes: np.ndarray
+    packed_bytes: np.ndarray
+    mean: np.ndarray
+    spread: np.ndarray
+
+    def without(self, place: int) -> Scored:
+        """Return all candidates but one."""
+        arrays = (self.codes, self.packed_bytes, self.mean, self.spread)
+        return Scored(*(np.delete(array, place, axis=0) for array in arrays))
+
+
 class Proposer:
     """The next assignments of a search, from its history alone; it never proposes what was measured.
 
@@ -89,7 +105,8 @@ class Proposer:
             return started[:1]
         generator = np.random.default_rng((self.seed, len(known)))
         if len(history.codes) == 0:
-            unseen = self._candidates(np.zeros((0, len(self._counts)), dtype=np.int64), known, generator)
+            nowhere = np.zeros((0, len(self._counts)), dtype=np.int64)
+            unseen = self._unseen_rows(self._candidates(nowhere, generator), known)
             return self._inside([tuple(row) for row in unseen.tolist()])[:1]
         return self._best(history, known, generator)
 
@@ -129,49 +146,52 @@ class Proposer:
         frame = Frame(*self._ends, worst=top + squashed(np.array(-FRAME_HEIGHT)).item(), best=top)
         memory = self.memory(bases) if len(bases) else np.zeros(0)
         front = front_of(memory, mean)
-        candidates = self._candidates(bases[front], known, generator)
-        if not len(candidates):
-            return []
-        bytes_of = self.memory(candidates)
-        if self.memory_limit is not None:
-            candidates = candidates[bytes_of <= self.memory_limit]
-            bytes_of = bytes_of[bytes_of <= self.memory_limit]
-            if not len(candidates):
-                return []
-        expected, spread = self._model.predict(candidates)
         limit = None if self.accuracy_limit is None else squashed(np.array(self.accuracy_limit - best)).item()
-        picks: list[Codes] = []
-        # Running trials and earlier picks of a round count at what the model expects of them.
+        # Running trials, and earlier picks of a round, count at what the model expects of them.
         believed = self._model.predict(history.pending)[0] if len(history.pending) else np.zeros(0)
         memory = np.concatenate((memory, self.memory(history.pending))) if len(believed) else memory
         mean = np.concatenate((mean, believed))
+        pool = self._scored(self._candidates(bases[front], generator), known)
+        picks: list[Codes] = []
         for turn in range(max(1, count // ROUND_SHARE)):
-            worth = np.zeros(0)
-            if limit is not None and (count + turn) % 2:
-                worth = expected_saving(memory, mean, bytes_of, expected, spread, limit, self._ends[1])
-            if not len(worth) or worth.max() <= 0.0:
-                worth = expected_improvement(memory, mean, bytes_of, expected, spread, frame)
-            chosen = int(worth.argmax())
-            picks.append(tuple(candidates[chosen].tolist()))
-            memory, mean = np.append(memory, bytes_of[chosen]), np.append(mean, expected[chosen])
-            kept = np.arange(len(candidates)) != chosen
-            candidates, bytes_of = candidates[kept], bytes_of[kept]
-            expected, spread = expected[kept], spread[kept]
-            if not len(candidates):
+            target = limit if (count + turn) % 2 else None
+            if not len(pool.codes):
                 break
+            chosen = int(self._worth(memory, mean, pool, frame, target).argmax())
+            picks.append(tuple(pool.codes[chosen].tolist()))
+            memory, mean = np.append(memory, pool.packed_bytes[chosen]), np.append(mean, pool.mean[chosen])
+            pool = pool.without(chosen)
         return picks
 
-    def _candidates(self, front: np.ndarray, known: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Return unseen assignments: random ones of every mean width, and some moves away from the front."""
+    def _worth(
+        self, memory: np.ndarray, accuracy: np.ndarray, pool: Scored, frame: Frame, limit: float | None
+    ) -> np.ndarray:
+        """Return what each candidate is worth: bytes saved inside the limit, or, if none is, hypervolume."""
+        if limit is not None:
+            worth = expected_saving(memory, accuracy, pool, limit, self._ends[1])
+            if worth.max() > 0.0:
+                return worth
+        return expected_improvement(memory, accuracy, pool, frame)
+
+    def _scored(self, codes: np.ndarray, known: np.ndarray) -> Scored:
+        """Return what is expected of those assignments that are not known and inside the memory limit."""
+        codes = self._unseen_rows(codes, known)
+        packed_bytes = self.memory(codes) if len(codes) else np.zeros(0)
+        if self.memory_limit is not None:
+            inside = packed_bytes <= self.memory_limit
+            codes, packed_bytes = codes[inside], packed_bytes[inside]
+        mean, spread = self._model.predict(codes) if len(codes) else (np.zeros(0), np.zeros(0))
+        return Scored(codes, packed_bytes, mean, spread)
+
+    def _candidates(self, front: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Return assignments: random ones of every mean width, and some that are few moves from the front."""
         if self.space.size <= CANDIDATES:
-            pool = np.array(list(self.space.every()))
-        else:
-            axes = len(self._counts)
-            half = CANDIDATES // 2
-            shares = generator.random((half, 1))
-            mixed = generator.binomial(self._counts - 1, np.broadcast_to(shares, (half, axes)))
-            pool = np.concatenate((mixed, self._moved(front, half, generator))) if len(front) else mixed
-        return self._unseen_rows(pool, known)
+            return np.array(list(self.space.every()))
+        axes = len(self._counts)
+        half = CANDIDATES // 2
+        shares = generator.random((half, 1))
+        mixed = generator.binomial(self._counts - 1, np.broadcast_to(shares, (half, axes)))
+        return np.concatenate((mixed, self._moved(front, half, generator))) if len(front) else mixed
 
     def _moved(self, front: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
         moved = front[generator.integers(0, len(front), count)].copy()
@@ -209,17 +229,12 @@ def expected_above(mean: np.ndarray, spread: np.ndarray, level: np.ndarray | flo
 
 
 def expected_improvement(
-    memory: np.ndarray,
-    accuracy: np.ndarray,
-    bytes_of: np.ndarray,
-    expected: np.ndarray,
-    spread: np.ndarray,
-    frame: Frame,
+    memory: np.ndarray, accuracy: np.ndarray, scored: Scored, frame: Frame
 ) -> np.ndarray:
     """Return the hypervolume that each candidate is expected to add to the front of what is known.
 
-    memory, accuracy: [known]; bytes_of, expected, spread: [candidates]. Memory is exact, so the integral over
-    accuracies is closed on every stretch of memory between two members of the front.
+    memory, accuracy: [known]. Memory is exact, so the integral over accuracies is closed on every stretch of
+    memory between two members of the front.
     """
     height = frame.best - frame.worst
     front = front_of(memory, accuracy)
@@ -227,23 +242,17 @@ def expected_improvement(
     costs = np.clip(frame.cost(memory[front]), 0.0, 1.0)
     starts, ends = np.append(0.0, costs), np.append(costs, 1.0)
     levels = np.append(0.0, gains)
-    own = frame.cost(bytes_of)[:, None]
+    own = frame.cost(scored.packed_bytes)[:, None]
     widths = np.maximum(ends - np.maximum(starts, own), 0.0)
-    mean, deviation = (expected - frame.worst) / height, spread / height
-    above = expected_above(mean[:, None], deviation[:, None], levels)
-    return np.sum(widths * np.maximum(above - expected_above(mean, deviation, 1.0)[:, None], 0.0), axis=1)
+    mean, spread = (scored.mean - frame.worst) / height, scored.spread / height
+    above = expected_above(mean[:, None], spread[:, None], levels)
+    return np.sum(widths * np.maximum(above - expected_above(mean, spread, 1.0)[:, None], 0.0), axis=1)
 
 
 def expected_saving(
-    memory: np.ndarray,
-    accuracy: np.ndarray,
-    bytes_of: np.ndarray,
-    expected: np.ndarray,
-    spread: np.ndarray,
-    limit: float,
-    widest_bytes: float,
+    memory: np.ndarray, accuracy: np.ndarray, scored: Scored, limit: float, widest_bytes: float
 ) -> np.ndarray:
     """Return the bytes that each candidate is expected to save beyond the best known inside the limit."""
     inside = accuracy >= limit
     smallest = float(memory[inside].min()) if inside.any() else widest_bytes
-    return np.maximum(smallest - bytes_of, 0.0) * ndtr((expected - limit) / spread)
+    return np.maximum(smallest - scored.packed_bytes, 0.0) * ndtr((scored.mean - limit) / scored.spread)

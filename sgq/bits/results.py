@@ -1,4 +1,4 @@
-"""A selection as a report: rows for its trials, what they are held against, and a recipe that stands alone."""
+"""A selection as a report: rows of its trials and of references, and a recipe that stands alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def best_recipe(selection: Selection, space: PlannedSpace, *, name: str | None =
         name=name or f"{source.name}-best",
         about=source.about.replace(", to be searched", ", as a search found them"),
         comments=(
-            f"Found in {space.recipe.file} by sgq bits: trial {trial.number}, {len(selection.result.trials)} in all.",
+            f"Found in {space.recipe.file} by sgq bits: trial {trial.number} of "
+            f"{len(selection.result.trials)}.",
             f"There: {measured}.",
         ),
     )
@@ -101,8 +102,8 @@ def remarks(selection: Selection) -> tuple[str, ...]:
             notes.append(f"{len(smaller)} smaller trials inside the limit were not so with other seeds")
     elif selection.confirmations:
         notes.append(
-            f"none of {len(selection.confirmations)} trials inside the limit holds it with other seeds on average: "
-            "the best one of the search was taken"
+            f"none of {len(selection.confirmations)} trials inside the limit holds it with other seeds on "
+            "average: the best one of the search was taken"
         )
     failed = [trial for trial in result.trials if trial.state == "failed"]
     notes += [f"trial {trial.number} failed: {trial.reason}" for trial in failed]

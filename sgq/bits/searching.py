@@ -15,8 +15,7 @@ from optuna.storages import BaseStorage
 from sgq.bits.front import Frame, front_of, hypervolume
 from sgq.bits.leases import retire_dead
 from sgq.bits.limits import ROUNDING, Limits
-from sgq.bits.memory import memory_of_codes
-from sgq.bits.planned_space import PlannedSpace
+from sgq.bits.memory import SpaceWithMemory, memory_of_codes
 from sgq.bits.pool import check_picklable, run_workers
 from sgq.bits.proposals import MemoryOf
 from sgq.bits.samplers import SAMPLERS, check_sampler, make_sampler
@@ -34,11 +33,11 @@ STUDY = "bits"
 class SearchResult:
     """What a search measured, and what it found.
 
-    `trials` are all evaluated assignments, failed ones too; `front` those of full budget that no other beats in
-    both accuracy and memory, by rising memory. `best` is the trial of least memory inside the limits, or of
-    the greatest accuracy where accuracy is not limited; where nothing holds them (`feasible` False) it is the
-    nearest, and `remark` names the tightest limit that something holds. `reference` is the accuracy of the widest
-    assignment. `interrupted`: Ctrl-C ended the search, or all its workers were killed.
+    `trials` are all evaluated assignments, failed ones too; `front` those of full budget that no other beats
+    in both accuracy and memory, by rising memory. `best` is the trial of least memory inside the limits, or
+    of the greatest accuracy where accuracy is not limited; where nothing holds them (`feasible` False) it is
+    the nearest, and `remark` names the tightest limit that something holds. `reference` is the accuracy of
+    the widest assignment. `interrupted`: Ctrl-C ended the search, or all its workers were killed.
     """
 
     space: Space
@@ -59,7 +58,7 @@ class SearchResult:
 
 
 def search(
-    space: Space | PlannedSpace | Mapping[str, Sequence[Choice]],
+    space: Space | SpaceWithMemory | Mapping[str, Sequence[Choice]],
     evaluate: Evaluate,
     memory: Callable[[Assignment], float] | None = None,
     trials: int = 200,
@@ -76,12 +75,12 @@ def search(
 ) -> SearchResult:
     """Search the assignment of least memory inside a limit of accuracy, in a few hundred evaluations.
 
-    `space` maps an axis to its choices (`{"convs.0:message[0]": (2, 4, 8)}`) or is a planned space, whose packed
-    bytes are the default of `memory`. `evaluate(assignment)` returns an accuracy, 0 to 1, or an `Evaluation`;
-    one that raises, or returns something else, fails its trial only. `limit` is {"accuracy": 0.8},
-    {"accuracy_drop": 0.004} (below the widest assignment) or {"memory": bytes}, or a mixture. `storage` is a
-    journal's path or a URL (see `sgq.bits.storage`); None keeps the study in memory. With `resume` a stored
-    study goes on, and `trials` counts what it has.
+    `space` maps an axis to its choices (`{"convs.0:message[0]": (2, 4, 8)}`) or is a planned space, whose
+    packed bytes are the default of `memory`. `evaluate(assignment)` returns an accuracy, 0 to 1, or an
+    `Evaluation`; one that raises, or returns something else, fails its trial only. `limit` is {"accuracy":
+    0.8}, {"accuracy_drop": 0.004} (below the widest assignment) or {"memory": bytes}, or a mixture. `storage`
+    is a journal's path or a URL (see `sgq.bits.storage`); None keeps the study in memory. With `resume` a
+    stored study goes on, and `trials` counts what it has.
 
     With several `workers`, processes are spawned: `evaluate` and `memory` must be picklable, and the caller's
     module importable. Ctrl-C ends the search with what was measured by then. Raises SearchError for an empty
@@ -90,13 +89,14 @@ def search(
     >>> import sgq
     >>> space = {"weight": (2, 4, 8), "message": (2, 4, 8)}
     >>> bits = lambda assignment: assignment["weight"] + 3 * assignment["message"]
-    >>> result = sgq.bits.search(space, lambda a: 0.9 - 0.1 * (a["message"] < 4), bits, trials=9, limit={"accuracy": 0.85})
+    >>> accuracy = lambda assignment: 0.9 - 0.1 * (assignment["message"] < 4)
+    >>> result = sgq.bits.search(space, accuracy, bits, trials=9, limit={"accuracy": 0.85})
     >>> result.best.assignment
     {'weight': 2, 'message': 4}
     """
-    choices = space.space if isinstance(space, PlannedSpace) else space
+    choices = space.space if isinstance(space, SpaceWithMemory) else space
     plain = choices if isinstance(choices, Space) else Space.of(choices)
-    of_one = space.memory if memory is None and isinstance(space, PlannedSpace) else memory
+    of_one = space.memory if memory is None and isinstance(space, SpaceWithMemory) else memory
     if of_one is None:
         raise SearchError(
             "expected memory, a function from an assignment to its bytes: only a planned space has its own"
@@ -127,7 +127,7 @@ def _check(space: Space, sampler: str, *, trials: int, workers: int) -> None:
         raise SearchError(f"expected at least one trial and one worker (got {trials} and {workers})")
     if sampler == "exhaustive" and trials < space.size:
         raise SearchError(
-            f"the exhaustive sampler needs a trial for each of the space's {space.size} assignments (got {trials}): "
+            f"the exhaustive sampler needs a trial for each of {space.size} assignments (got {trials}): "
             f"give more trials, or take one of {', '.join(name for name in SAMPLERS if name != sampler)}"
         )
 
@@ -192,7 +192,8 @@ def _result(study: optuna.Study, job: Work, *, interrupted: bool) -> SearchResul
 
 
 def best_of(trials: Sequence[Trial], limits: Limits) -> Trial | None:
-    """Return the trial of least memory where accuracy is limited, else the most accurate one; ties by the other."""
+    """Return the trial of least memory where accuracy is limited, else the most accurate one; ties by the
+    other."""
     if not trials:
         return None
     if limits.of_accuracy:
@@ -201,7 +202,8 @@ def best_of(trials: Sequence[Trial], limits: Limits) -> Trial | None:
 
 
 def _nearest(limits: Limits, whole: Sequence[Trial]) -> Limits:
-    """Return what to prefer where nothing holds the limits: memory if that one cannot be held, else accuracy."""
+    """Return what to prefer where nothing holds the limits: memory if that one cannot be held, else
+    accuracy."""
     if limits.memory is not None and all(trial.memory > limits.memory for trial in whole):
         return Limits(accuracy=0.0)
     return Limits()
@@ -216,7 +218,7 @@ def _remark(job: Work, whole: Sequence[Trial], records: Sequence[Trial], referen
     if limits.memory is not None:
         least = float(job.memory(np.array([job.space.narrowest]))[0])
         if least > limits.memory:
-            return f"the narrowest assignment needs {least:.0f} bytes, over the memory limit of {limits.memory:.0f}"
+            return f"the narrowest assignment needs {least:.0f} bytes, over the limit of {limits.memory:.0f}"
         whole = [trial for trial in whole if trial.memory <= limits.memory] or whole
     best = max(trial.accuracy or 0.0 for trial in whole)
     if limits.accuracy_drop is not None and reference is None:
@@ -232,7 +234,10 @@ def _remark(job: Work, whole: Sequence[Trial], records: Sequence[Trial], referen
         drop = max(0.0, reference - best - ROUNDING)
         tightest = f"accuracy_drop <= {ceil(drop * 10_000) / 10_000:g}"
     stopped = " It stops here: more bits do not help." if len(records) >= HOPELESS_AFTER else ""
-    return f"none of {len(records)} assignments holds {limits}; the tightest limit that one holds is {tightest}.{stopped}"
+    return (
+        f"none of {len(records)} assignments holds {limits}; "
+        f"the tightest limit that one holds is {tightest}.{stopped}"
+    )
 
 
 def hypervolumes(result: SearchResult, memory: MemoryOf) -> tuple[tuple[int, float], ...]:

@@ -19,9 +19,9 @@ from sgq.bits.trials import Trial
 class Selection:
     """What a selection came to: the search, the chosen trial, and the trials that were measured again.
 
-    `confirmed` is the confirmation of the chosen trial; None where accuracy is not limited, where no candidate
-    held the limit with other seeds (then the chosen one is the search's best), or after Ctrl-C. Measuring them
-    took `confirm_s` seconds.
+    `confirmed` is the confirmation of the chosen trial; None where accuracy is not limited, where no
+    candidate held the limit with other seeds (then the chosen one is the search's best), or after Ctrl-C.
+    Measuring them took `confirm_s` seconds.
     """
 
     result: SearchResult
@@ -44,7 +44,8 @@ def select_bits(
     workers: int = 1,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Selection:
-    """Return the assignment of least memory that holds the limits, by a search and by repeats with other seeds.
+    """Return the assignment of least memory that holds the limits, by a search and by repeats with other
+    seeds.
 
     Here a drop of accuracy counts from the float model, on validation, as that of a recipe does. See
     `sgq.bits.search` for storages, workers and errors.

@@ -68,11 +68,12 @@ def work(
     on_progress: Callable[[int], None] = lambda done: None,
     seed: int = 0,
 ) -> None:
-    """Evaluate assignments until `job.trials` are measured, none is left, none can hold the limits, or `stopping`.
+    """Evaluate assignments until `job.trials` are measured, none is left, none can hold the limits, or
+    `stopping`.
 
     An evaluation that raises or returns no accuracy fails its trial, with the reason, and the search goes on.
-    KeyboardInterrupt ends the work; the trial that it struck is given back. `on_progress` is told how many are
-    measured.
+    KeyboardInterrupt ends the work; the trial that it struck is given back. `on_progress` is told how many
+    are measured.
     """
     generator = np.random.default_rng((seed, 1))
     copies = 0
@@ -182,6 +183,8 @@ def _one_trial(study: optuna.Study, job: Work) -> bool:
                 return False
             _evaluate(study, job, trial, codes, memory)
             return True
+    except UpdateFinishedTrialError:
+        return False  # retired meanwhile, by another machine that took this worker for dead
     except BaseException:
         # Not finished, or a later search in this process would wait for it. Already finished: it stays so.
         with suppress(Exception):
@@ -236,7 +239,7 @@ def _evaluate(study: optuna.Study, job: Work, trial: optuna.Trial, codes: Codes,
             trial.set_constraint("accuracy", least - float(found.accuracy))
         study.tell(trial, (float(found.accuracy), memory))
     except UpdateFinishedTrialError:
-        pass  # retired meanwhile by another machine, which took this one for dead
+        pass  # retired meanwhile
 
 
 def _twin(space: Space, trials: Sequence[FrozenTrial], codes: Codes, number: int) -> FrozenTrial | None:

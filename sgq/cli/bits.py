@@ -46,8 +46,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="accuracy=0.8, accuracy_drop=0.004 (below the float model, on validation) or memory=300kB; may be given "
-        "twice (default: the limits of the space's recipe)",
+        help="accuracy=0.8, accuracy_drop=0.004 (below the float model, on validation) or memory=300kB; "
+        "may be given twice (default: the limits of the space's recipe)",
     )
     parser.add_argument(
         "--sampler",
@@ -58,7 +58,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--storage",
         metavar="WHERE",
-        help="a journal file, postgresql://user@host/database or grpc://host:port (default: study.log in the output)",
+        help="a journal file, postgresql://user@host/database or grpc://host:port "
+        "(default: study.log in the output)",
     )
     parser.add_argument(
         "--study", default="bits", metavar="NAME", help="its name in the storage (default: bits)"
@@ -73,7 +74,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Search, confirm the best assignment, apply it, and write everything; 4 when no assignment holds the limits."""
+    """Search, confirm, apply the best and write everything; 4 when no assignment holds the limits."""
     from sgq.bits.samplers import check_sampler
     from sgq.cli.bits_limits import parse_limits
     from sgq.recipe import load_recipe

@@ -32,7 +32,7 @@ def plan_for(model: nn.Module, recipe: LoadedRecipe | str | Path, task: Task) ->
 
 
 def bucket_edges_for(recipe: LoadedRecipe, task: Task) -> tuple[int, ...]:
-    """Return the in-degree boundaries that a recipe's degree buckets have on the data; none without buckets."""
+    """Return the in-degree boundaries of a recipe's degree buckets on the data; none without buckets."""
     buckets = recipe.recipe.degree_buckets
     if buckets is None:
         return ()

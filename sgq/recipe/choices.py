@@ -19,8 +19,8 @@ from sgq.recipe.schema import Match, QuantizerChoices, Recipe, Rule, WidthChoice
 class Choosable:
     """One place of a recipe where something is left open, and the name of its axis.
 
-    `rule` counts from 0; `bucket` is None for a width of a whole site; `choices` are bits, or quantizers' names.
-    `shared` tells whether the recipe itself names the axis.
+    `rule` counts from 0; `bucket` is None for a width of a whole site; `choices` are bits, or quantizers'
+    names. `shared` tells whether the recipe itself names the axis.
     """
 
     name: str

@@ -20,9 +20,11 @@ def filled(
     about: str | None = None,
     comments: tuple[str, ...] = (),
 ) -> LoadedRecipe:
-    """Return the plain recipe that the chosen values, by axis, make of a space; its text is a file of its own.
+    """Return the plain recipe that the chosen values, by axis, make of a space; its text is a file of its
+    own.
 
-    `name` and `about` replace the space's, `comments` lead the text. Origins in plans still name the space's lines. Raises RecipeError where something open has no value.
+    `name` and `about` replace the space's, `comments` lead the text. Origins in plans still name the space's
+    lines. Raises RecipeError where something open has no value.
     """
     rules = list(loaded.recipe.rules)
     for item in choosable(loaded.recipe):

@@ -21,7 +21,7 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState, create_trial
 
 from sgq.bits import leases
-from sgq.bits.leases import LEASE, LEASE_S, held, is_retired, retire_dead
+from sgq.bits.leases import LEASE, LEASE_S, UNLEASED_S, held, is_retired, retire_dead
 from sgq.bits.storage import open_storage
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -187,8 +187,8 @@ def test_where_a_process_cannot_be_told_its_lease_decides(
 
 def test_a_running_trial_without_a_lease_is_retired_some_time_after_its_start(study: optuna.Study) -> None:
     study.ask()
-    assert retire_dead(study, now=time.time() + LEASE_S - 5) == ()
-    assert retire_dead(study, now=time.time() + LEASE_S + 1) == (0,)
+    assert retire_dead(study, now=time.time() + UNLEASED_S - 5) == ()
+    assert retire_dead(study, now=time.time() + UNLEASED_S + 1) == (0,)
 
 
 @pytest.mark.parametrize("value", ["text", {"host": "here"}, {"until": None, "host": "", "pid": 1}, None])
