@@ -11,6 +11,7 @@ from pathlib import Path
 from sgq.cli.arguments import integer_from
 
 SUITES = {
+    "bits": "samplers of bits and their cost models, on two tables that are known whole",
     "quant": "a quantization-aware training step against a float one",
     "runtime": "the integer runtime against PyG in fp32, by kernel and by model",
 }

@@ -34,7 +34,8 @@ class AbsSampler(BaseSampler):
     first objective is then accuracy. `limits` are where to look: inside them the least memory is looked for.
     Without a space, categorical and integer parameters of any single-objective study are its axes.
 
-    The next proposal depends on the study's trials and `seed` alone, so a resumed study goes on as it was.
+    What is proposed depends on the study's trials, on `seed`, and on when the cost model was last tuned: a
+    resumed study knows all its trials, but need not propose what it would have without the break.
     """
 
     def __init__(
@@ -95,8 +96,7 @@ class AbsSampler(BaseSampler):
     ) -> Any:
         """Return a random value: for parameters that are no axis, and before there is a history."""
         if self._memory is None:
-            del study
-            return self._random.sample_independent(None, trial, param_name, param_distribution)  # type: ignore[arg-type]
+            self._raise_error_if_multi_objective(study)
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 
     def reseed_rng(self) -> None:

@@ -21,6 +21,18 @@ def front_of(memory: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
     return order[rising > before]
 
 
+def front_level(memory: np.ndarray, accuracy: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Return the best accuracy that points of at most so many bytes have; the worst of all where none is.
+
+    memory, accuracy: [points]; at: [queries]
+    """
+    if not len(memory):
+        return np.zeros(len(at))
+    front = front_of(memory, accuracy)
+    levels = np.append(accuracy.min(), accuracy[front])
+    return levels[np.searchsorted(memory[front], at, side="right")]
+
+
 @dataclass(frozen=True)
 class Frame:
     """The part of the plane in which a hypervolume is measured, and which is scaled to 1 x 1.

@@ -4,14 +4,15 @@ Bits of an axis become a narrowness t from 0 (widest) to 1 (narrowest), linear i
 has a Brownian prior, min(t, t'): effects start at 0 for the widest choice and move by steps of their own. The
 kernel
 
-    k(x, x') = trend · mean(t) mean(t') + main · mean_i k_i + pairs · mean_{i<j} k_i k_j + constant
+    k(x, x') = trend mean(t) mean(t') + main mean_i a_i k_i + pairs mean_{i<j} a_i a_j k_i k_j + constant
 
 is the second-order additive kernel of Duvenaud et al. (Additive Gaussian Processes, NeurIPS 2011); the trend
-says that narrow choices cost accuracy on average, also on axes not yet tried.
+says that narrow choices cost accuracy on average, also on axes not yet tried; a_i is how much axis i matters.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -26,9 +27,14 @@ START = np.log([1.0, 0.5, 0.5, 0.05])
 """Where the logarithms of trend, main, pairs and noise start, in units of the accuracies' variance."""
 BOUNDS = ((-5.0, 4.0), (-6.0, 4.0), (-8.0, 4.0), (-8.0, 1.0))
 PRIOR_SPREAD = 2.0
+AXIS_BOUNDS = (-4.0, 4.0)
+AXIS_SPREAD = 1.0
+"""Of the logarithms of a_i, around 0."""
 JITTER = 1e-8
 FEWEST_TO_TUNE = 5
-TUNING_STEPS = 30
+TUNING_STEPS = 20
+MOST_TO_TUNE = 200
+"""Of more measurements the kernel is tuned to so many, taken evenly from first to last."""
 
 Parts: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Trend, main and pairwise part of a kernel: matrices [left, right], or vectors of the diagonal."""
@@ -59,31 +65,55 @@ class GaussianProcess:
             for axis, level in zip(space.axes, self._levels, strict=True)
         ]
         self._steps, self._squares = tuple(steps), tuple(squares)
+        self._axis_logarithms = np.zeros(len(steps))
+        self._ends = np.cumsum([step.shape[1] for step in steps])[:-1]
         self._logarithms = START
 
     def fit(self, codes: np.ndarray, values: np.ndarray, *, tune: bool = True) -> None:
         """Condition on measurements: codes [trials, axes], values [trials].
 
-        `tune` finds the kernel's three sizes and the noise anew by their marginal likelihood.
+        `tune` finds the kernel's sizes, those of the axes and the noise anew by their marginal likelihood.
         """
         self._centre, self._spread = float(values.mean()), float(values.std()) or 1.0
         scaled = (values - self._centre) / self._spread
-        self._known = self._features(codes)
-        parts = _parts(self._known, self._known)
         if tune and len(values) >= FEWEST_TO_TUNE:
-            self._logarithms = minimize(
-                _negative_evidence,
-                self._logarithms,
-                args=(parts, scaled),
-                jac=True,
-                method="L-BFGS-B",
-                bounds=BOUNDS,
-                options={"maxiter": TUNING_STEPS},
-            ).x
-        kernel = _kernel(self._logarithms, parts)
+            self._tune(codes, scaled)
+        self._known = self._features(codes)
+        kernel = _kernel(self._logarithms, _parts(self._known, self._known))
         kernel[np.diag_indices_from(kernel)] += np.exp(self._logarithms[3]) + JITTER
         self._factor = cho_factor(kernel, lower=True, check_finite=False)
         self._weights = cho_solve(self._factor, scaled, check_finite=False)
+
+    def _tune(self, codes: np.ndarray, scaled: np.ndarray) -> None:
+        if len(scaled) > MOST_TO_TUNE:
+            taken = np.linspace(0, len(scaled) - 1, MOST_TO_TUNE).astype(np.int64)
+            codes, scaled = codes[taken], scaled[taken]
+        rows = [step[codes[:, axis]] for axis, step in enumerate(self._steps)]
+        found = minimize(
+            _negative_evidence,
+            np.concatenate((self._logarithms, self._axis_logarithms)),
+            args=(self._trend(codes), np.array([row @ row.T for row in rows]), scaled),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=(*BOUNDS, *[AXIS_BOUNDS] * len(rows)),
+            options={"maxiter": TUNING_STEPS},
+        ).x
+        self._logarithms, self._axis_logarithms = found[: len(BOUNDS)], found[len(BOUNDS) :]
+
+    def _trend(self, codes: np.ndarray) -> np.ndarray:
+        """Return the mean narrowness [assignments]."""
+        levels = [level[codes[:, axis]] for axis, level in enumerate(self._levels)]
+        return np.asarray(np.mean(levels, axis=0))
+
+    @property
+    def _sized_steps(self) -> tuple[np.ndarray, ...]:
+        sizes = np.exp(self._axis_logarithms / 2)
+        return tuple(step * size for step, size in zip(self._steps, sizes, strict=True))
+
+    @property
+    def _sized_squares(self) -> tuple[np.ndarray, ...]:
+        sizes = np.exp(self._axis_logarithms)
+        return tuple(square * size for square, size in zip(self._squares, sizes, strict=True))
 
     @property
     def noise(self) -> float:
@@ -101,14 +131,33 @@ class GaussianProcess:
         mean = (across @ weights).astype(np.float64)
         return self._centre + self._spread * mean, self._spread * np.sqrt(np.maximum(variance, JITTER))
 
+    def mean(self, codes: np.ndarray) -> np.ndarray:
+        """Return the mean [assignments] of `predict` alone, at a cost that does not grow with the trials.
+
+        The sum over trials of weights and of squared inner products is a quadratic form of the features.
+        """
+        known, weights = self._known, self._weights
+        trend, main, pairs = np.exp(self._logarithms[:3])
+        pairs /= max(known.axes * (known.axes - 1), 1)
+        form = pairs * known.main.T @ (weights[:, None] * known.main)
+        steps, of_squares = self._sized_steps, self._sized_squares
+        features = _looked_up(steps, codes, np.float32)
+        mean = np.einsum("ij,ij->i", features @ form.astype(np.float32), features)
+        # All else is a sum over axes of what a choice alone decides.
+        slopes = np.split(main / known.axes * weights @ known.main, self._ends)
+        squares = np.split(pairs * weights @ known.square, self._ends)
+        of_trend = trend * (weights @ known.trend) / known.axes
+        total = np.full(len(codes), CONSTANT * weights.sum())
+        for axis, level in enumerate(self._levels):
+            own = steps[axis] @ slopes[axis] - of_squares[axis] @ squares[axis] + of_trend * level
+            total += own[codes[:, axis]]
+        return self._centre + self._spread * (total + mean)
+
     def _features(self, codes: np.ndarray) -> Features:
-        columns = [codes[:, axis] for axis in range(codes.shape[1])]
         return Features(
-            trend=np.mean(
-                [level[column] for level, column in zip(self._levels, columns, strict=True)], axis=0
-            ),
-            main=np.hstack([step[column] for step, column in zip(self._steps, columns, strict=True)]),
-            square=np.hstack([step[column] for step, column in zip(self._squares, columns, strict=True)]),
+            trend=self._trend(codes),
+            main=_looked_up(self._sized_steps, codes, np.float64),
+            square=_looked_up(self._sized_squares, codes, np.float64),
             axes=codes.shape[1],
         )
 
@@ -133,6 +182,17 @@ def _steps(levels: np.ndarray) -> np.ndarray:
     ascending = np.sort(levels)
     rises = np.sqrt(np.diff(ascending, prepend=0.0))
     return np.where(levels[:, None] >= ascending[None, :], rises, 0.0)
+
+
+def _looked_up(tables: Sequence[np.ndarray], codes: np.ndarray, dtype: type[np.floating]) -> np.ndarray:
+    """Return the rows of all axes' tables that codes choose, side by side: [assignments, columns]."""
+    looked_up = np.empty((len(codes), sum(table.shape[1] for table in tables)), dtype)
+    start = 0
+    for axis, table in enumerate(tables):
+        end = start + table.shape[1]
+        looked_up[:, start:end] = table.astype(dtype)[codes[:, axis]]
+        start = end
+    return looked_up
 
 
 def _parts(left: Features, right: Features) -> Parts:
@@ -164,17 +224,34 @@ def _kernel(logarithms: np.ndarray, parts: Parts) -> np.ndarray:
     return kernel
 
 
-def _negative_evidence(logarithms: np.ndarray, parts: Parts, values: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return minus the logarithm of the evidence, with a wide prior around `START`, and its gradient."""
-    noise = np.exp(logarithms[3])
+def _negative_evidence(
+    logarithms: np.ndarray, trend: np.ndarray, own: np.ndarray, values: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Return minus the logarithm of the evidence, with wide priors, and its gradient.
+
+    logarithms: those of trend, main, pairs, noise and of each axis's size; own: k_i [axes, trials, trials]
+    """
+    axes, trials = own.shape[:2]
+    sizes, axis_sizes = np.exp(logarithms[: len(BOUNDS)]), np.exp(logarithms[len(BOUNDS) :])
+    flat = own.reshape(axes, -1)
+    flat_squares = flat * flat
+    total = (axis_sizes @ flat).reshape(trials, trials)
+    squares = (axis_sizes**2 @ flat_squares).reshape(trials, trials)
+    parts = _combined(np.outer(trend, trend), total.copy(), squares, axes)
     kernel = _kernel(logarithms, parts)
-    kernel[np.diag_indices_from(kernel)] += noise + JITTER
+    kernel[np.diag_indices_from(kernel)] += sizes[3] + JITTER
     factor = cho_factor(kernel, lower=True, check_finite=False)
-    inverse = cho_solve(factor, np.eye(len(values)), check_finite=False)
+    inverse = cho_solve(factor, np.eye(trials), check_finite=False)
     weights = inverse @ values
-    away = (logarithms - START) / PRIOR_SPREAD
+    prior = np.concatenate((START, np.zeros(axes)))
+    spread = np.concatenate((np.full(len(BOUNDS), PRIOR_SPREAD), np.full(axes, AXIS_SPREAD)))
+    away = (logarithms - prior) / spread
     evidence = 0.5 * values @ weights + np.log(np.diag(factor[0])).sum() + 0.5 * away @ away
     slope = inverse - np.outer(weights, weights)
-    gradient = [0.5 * np.exp(logarithms[i]) * np.sum(slope * parts[i]) for i in range(3)]
-    gradient.append(0.5 * noise * np.trace(slope))
-    return float(evidence), np.array(gradient) + away / PRIOR_SPREAD
+    of_sizes = [size * np.vdot(slope, part) for size, part in zip(sizes[:3], parts, strict=True)]
+    of_sizes.append(sizes[3] * np.trace(slope))
+    of_main = flat @ slope.ravel()
+    of_pairs = flat @ (slope * total).ravel() - axis_sizes * (flat_squares @ slope.ravel())
+    per_pair = 2.0 * sizes[2] / max(axes * (axes - 1), 1)
+    of_axes = axis_sizes * (sizes[1] / axes * of_main + per_pair * of_pairs)
+    return float(evidence), 0.5 * np.concatenate((of_sizes, of_axes)) + away / spread

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isfinite
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from sgq.bits.proposals import MemoryOf
 from sgq.bits.space import Assignment, Codes, Space
+from sgq.errors import SearchError
 
 
 @runtime_checkable
@@ -52,6 +54,10 @@ def memory_of_codes(space: Space, memory: Callable[[Assignment], float]) -> Memo
         for row in rows:
             if row not in known:
                 known[row] = float(memory(space.assignment(row)))
+                if not isfinite(known[row]):
+                    raise SearchError(
+                        f"memory: expected bytes (got {known[row]} for {space.assignment(row)})"
+                    )
         return np.array([known[row] for row in rows])
 
     return of_codes

@@ -17,7 +17,7 @@ from sgq.bits.leases import retire_dead
 from sgq.bits.memory import memory_of_codes
 from sgq.bits.samplers import make_sampler
 from sgq.bits.space import Assignment
-from sgq.bits.storage import open_storage
+from sgq.bits.storage import open_storage, opened
 from sgq.bits.studies import QuietOptuna, Terms, load_study
 from sgq.bits.trials import is_measured
 from sgq.bits.worker import Evaluate, Work, work
@@ -50,26 +50,27 @@ def run_workers(
         context.Process(target=_worker, args=(*arguments, worker, os.getpid()), daemon=True)
         for worker in range(workers)
     ]
-    watched = load_study(open_storage(storage), study)
-    try:
-        with _interrupts_held_back():
-            for process in processes:
-                process.start()
-        while any(process.is_alive() for process in processes):
-            time.sleep(POLL_S)
-            on_progress(sum(map(is_measured, watched.get_trials(deepcopy=False))))
-    except KeyboardInterrupt:
-        return True
-    finally:
-        started = [process for process in processes if process.pid is not None]
-        for process in started:
-            process.terminate()
-        for process in started:
-            process.join(PATIENCE_S)
-            if process.is_alive():
-                process.kill()
-                process.join()
-        retire_dead(watched)
+    with opened(storage) as kept:
+        watched = load_study(kept, study)
+        try:
+            with _interrupts_held_back():
+                for process in processes:
+                    process.start()
+            while any(process.is_alive() for process in processes):
+                time.sleep(POLL_S)
+                on_progress(sum(map(is_measured, watched.get_trials(deepcopy=False))))
+        except KeyboardInterrupt:
+            return True
+        finally:
+            started = [process for process in processes if process.pid is not None]
+            for process in started:
+                process.terminate()
+            for process in started:
+                process.join(PATIENCE_S)
+                if process.is_alive():
+                    process.kill()
+                    process.join()
+            retire_dead(watched)
     ends = {process.exitcode for process in processes}
     if 0 not in ends and FAILED in ends:
         raise SearchError("all workers ended with an error; it is on stderr")

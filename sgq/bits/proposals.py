@@ -14,18 +14,20 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from sgq.bits.front import FRAME_HEIGHT, Frame, front_of
+from sgq.bits.front import FRAME_HEIGHT, Frame, front_level, front_of
 from sgq.bits.gaussian_process import GaussianProcess
 from sgq.bits.space import Codes, Space
 
 MemoryOf = Callable[[np.ndarray], np.ndarray]
 """Bytes [assignments] of codes [assignments, axes]."""
 
-CANDIDATES = 2000
-"""How many assignments are scored a round; a space of no more is scored whole."""
+CANDIDATES = 5000
+"""How many assignments are looked at a round; a space of no more is looked at whole."""
+SCORED = 800
+"""How many of them, those most above the front, are scored by how sure the model is of them too."""
 ROUND_SHARE = 100
 """One pick a round for every so many trials: a fit costs more the more there are."""
-TUNING_GROWTH = 1.15
+TUNING_GROWTH = 1.2
 """The kernel is tuned anew when there are so many times more trials."""
 SQUASH = 0.1
 """Drops beyond so many hundredths count by their logarithm: how deep a collapse is matters little."""
@@ -95,7 +97,8 @@ class Proposer:
     def propose(self, history: History, *, excluded: Collection[Codes] = ()) -> list[Codes]:
         """Return the next assignments to measure, best first; none where nothing is left.
 
-        `excluded` are never proposed. The result depends on the arguments and the seed only.
+        `excluded` are never proposed. The result depends on the arguments, the seed, and when the kernel was
+        tuned: it is so only now and then.
         """
         left_out = np.array(sorted(excluded), dtype=np.int64).reshape(-1, len(self._counts))
         known = np.concatenate((history.codes, history.pending, left_out))
@@ -151,7 +154,8 @@ class Proposer:
         believed = self._model.predict(history.pending)[0] if len(history.pending) else np.zeros(0)
         memory = np.concatenate((memory, self.memory(history.pending))) if len(believed) else memory
         mean = np.concatenate((mean, believed))
-        pool = self._scored(self._candidates(bases[front], generator), known)
+        unseen = self._unseen_rows(self._candidates(bases[front], generator), known)
+        pool = self._scored(unseen, memory, mean)
         picks: list[Codes] = []
         for turn in range(max(1, count // ROUND_SHARE)):
             target = limit if (count + turn) % 2 else None
@@ -171,15 +175,23 @@ class Proposer:
             worth = expected_saving(memory, accuracy, pool, limit, self._ends[1])
             if worth.max() > 0.0:
                 return worth
+        if self._ends[0] == self._ends[1]:  # no plane to cover: what is more accurate is better
+            return expected_above(pool.mean, pool.spread, float(accuracy.max(initial=frame.best)))
         return expected_improvement(memory, accuracy, pool, frame)
 
-    def _scored(self, codes: np.ndarray, known: np.ndarray) -> Scored:
-        """Return what is expected of those assignments that are not known and inside the memory limit."""
-        codes = self._unseen_rows(codes, known)
+    def _scored(self, codes: np.ndarray, memory: np.ndarray, accuracy: np.ndarray) -> Scored:
+        """Return what is expected of assignments inside the memory limit, or of the most promising of them.
+
+        memory, accuracy: [known], what the front is of that they should be above.
+        """
         packed_bytes = self.memory(codes) if len(codes) else np.zeros(0)
         if self.memory_limit is not None:
             inside = packed_bytes <= self.memory_limit
             codes, packed_bytes = codes[inside], packed_bytes[inside]
+        if len(codes) > SCORED:
+            above = self._model.mean(codes) - front_level(memory, accuracy, packed_bytes)
+            kept = np.argpartition(-above, SCORED)[:SCORED]
+            codes, packed_bytes = codes[kept], packed_bytes[kept]
         mean, spread = self._model.predict(codes) if len(codes) else (np.zeros(0), np.zeros(0))
         return Scored(codes, packed_bytes, mean, spread)
 

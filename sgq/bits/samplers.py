@@ -52,7 +52,7 @@ _MAKERS: dict[str, _Maker] = {
 
 SAMPLERS = tuple(_MAKERS)
 _MODELLED = ("abs", "tree")
-"""Those whose proposals follow from the history and the seed, without a state of their own."""
+"""Those that propose by what was measured; the others get a seed of their own where a study goes on."""
 
 
 def check_sampler(name: str) -> None:

@@ -20,10 +20,10 @@ from sgq.bits.pool import check_picklable, run_workers
 from sgq.bits.proposals import MemoryOf
 from sgq.bits.samplers import SAMPLERS, check_sampler, make_sampler
 from sgq.bits.space import Assignment, Choice, Space
-from sgq.bits.storage import open_storage
+from sgq.bits.storage import opened
 from sgq.bits.studies import QuietOptuna, Terms, join_study, load_study
 from sgq.bits.trials import Trial, parameters_of, records_of, taken_codes
-from sgq.bits.worker import HOPELESS_AFTER, Evaluate, Work, first_of, reference_of, work
+from sgq.bits.worker import HOPELESS_AFTER, Evaluate, Work, first_of, is_over_memory, reference_of, work
 from sgq.errors import SearchError
 
 STUDY = "bits"
@@ -108,18 +108,25 @@ def search(
     job = Work(plain, evaluate, memory_of_codes(plain, of_one), limits, trials)
     with QuietOptuna():
         if workers == 1:
-            opened = open_storage(storage)
-            interrupted = _alone(opened, study, terms, job, resume=resume, on_progress=on_progress)
-            return _result(load_study(opened, study), job, interrupted=interrupted)
+            with opened(storage) as kept:
+                interrupted = _alone(kept, study, terms, job, resume=resume, on_progress=on_progress)
+                return _result(load_study(kept, study), job, interrupted=interrupted)
         check_picklable(of_one, evaluate)
         with tempfile.TemporaryDirectory(prefix="sgq-bits-") as folder:
             where = Path(folder) / "study.log" if storage is None else storage
-            opened = open_storage(where)
-            _prepare(opened, study, terms, job, resume=resume)
-            interrupted = run_workers(
-                where, study, terms, of_one, evaluate, trials=trials, workers=workers, on_progress=on_progress
-            )
-            return _result(load_study(opened, study), job, interrupted=interrupted)
+            with opened(where) as kept:
+                _prepare(kept, study, terms, job, resume=resume)
+                interrupted = run_workers(
+                    where,
+                    study,
+                    terms,
+                    of_one,
+                    evaluate,
+                    trials=trials,
+                    workers=workers,
+                    on_progress=on_progress,
+                )
+                return _result(load_study(kept, study), job, interrupted=interrupted)
 
 
 def _check(space: Space, sampler: str, *, trials: int, workers: int) -> None:
@@ -178,15 +185,17 @@ def _result(study: optuna.Study, job: Work, *, interrupted: bool) -> SearchResul
         for record in whole
         if job.limits.hold(accuracy=record.accuracy, memory=record.memory, reference=reference)
     ]
+    # Where all were given up early, the nearest of those is better than none.
+    known = whole or [record for record in records if record.accuracy is not None]
     return SearchResult(
         space=job.space,
         trials=records,
         front=tuple(whole[index] for index in front),
-        best=best_of(inside or whole, job.limits if inside else _nearest(job.limits, whole)),
+        best=best_of(inside or known, job.limits if inside else _nearest(job.limits, known)),
         feasible=bool(inside),
         limits=job.limits,
         reference=reference,
-        remark="" if inside else _remark(job, whole, records, reference),
+        remark="" if inside else _remark(job, known, records, reference),
         interrupted=interrupted,
     )
 
@@ -209,9 +218,9 @@ def _nearest(limits: Limits, whole: Sequence[Trial]) -> Limits:
     return Limits()
 
 
-def _remark(job: Work, whole: Sequence[Trial], records: Sequence[Trial], reference: float | None) -> str:
+def _remark(job: Work, known: Sequence[Trial], records: Sequence[Trial], reference: float | None) -> str:
     """Say why nothing holds the limits, and what the tightest ones are that something measured holds."""
-    if not whole:
+    if not known:
         reasons = "; ".join(dict.fromkeys(record.reason for record in records if record.reason))
         return f"none of {len(records)} evaluations gave an accuracy" + (f": {reasons}" if reasons else "")
     limits = job.limits
@@ -219,8 +228,8 @@ def _remark(job: Work, whole: Sequence[Trial], records: Sequence[Trial], referen
         least = float(job.memory(np.array([job.space.narrowest]))[0])
         if least > limits.memory:
             return f"the narrowest assignment needs {least:.0f} bytes, over the limit of {limits.memory:.0f}"
-        whole = [trial for trial in whole if trial.memory <= limits.memory] or whole
-    best = max(trial.accuracy or 0.0 for trial in whole)
+        known = [trial for trial in known if trial.memory <= limits.memory] or known
+    best = max(trial.accuracy or 0.0 for trial in known)
     if limits.accuracy_drop is not None and reference is None:
         widest = job.space.assignment(job.space.widest)
         reason = next((record.reason for record in records if record.assignment == widest), "")
@@ -233,10 +242,12 @@ def _remark(job: Work, whole: Sequence[Trial], records: Sequence[Trial], referen
     if limits.accuracy_drop is not None and reference is not None:
         drop = max(0.0, reference - best - ROUNDING)
         tightest = f"accuracy_drop <= {ceil(drop * 10_000) / 10_000:g}"
-    stopped = " It stops here: more bits do not help." if len(records) >= HOPELESS_AFTER else ""
+    early = "" if any(trial.state == "finished" for trial in known) else " All were given up early."
+    hopeless = len(records) >= HOPELESS_AFTER and not is_over_memory(job, job.space.widest)
+    stopped = " It stops here: more bits do not help." if hopeless else ""
     return (
         f"none of {len(records)} assignments holds {limits}; "
-        f"the tightest limit that one holds is {tightest}.{stopped}"
+        f"the tightest limit that one holds is {tightest}.{early}{stopped}"
     )
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -56,6 +58,19 @@ def open_storage(where: str | Path | None) -> BaseStorage:
     if isinstance(where, Path) or len(slashes) < 2:
         raise SearchError(f"storage: expected {name}:// as a text with two slashes (got {name}:/)")
     return _proxy(where) if name == "grpc" else _postgres(where)
+
+
+@contextmanager
+def opened(where: str | Path | None) -> Iterator[BaseStorage]:
+    """Open a storage as `open_storage` does, and close its connections at the end of the block."""
+    storage = open_storage(where)
+    try:
+        yield storage
+    finally:
+        if isinstance(storage, RDBStorage):
+            storage.engine.dispose()
+        elif isinstance(storage, GrpcStorageProxy):
+            storage.close()
 
 
 def _journal(path: Path) -> JournalStorage:

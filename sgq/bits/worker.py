@@ -39,7 +39,9 @@ from sgq.bits.trials import (
 Evaluate = Callable[[Assignment], float | Evaluation]
 
 HOPELESS_AFTER = 40
-"""A search stops when so many trials, the widest assignment among them, are all outside the limits."""
+"""A search stops when so many trials, the widest assignment among them, are all outside the limits.
+
+It goes on where the widest one is over the memory limit: between the two there may be something."""
 COPIES_IN_A_ROW = 20
 """A sampler that proposes what is measured so often is given an unseen assignment instead."""
 WAIT_S = 0.2
@@ -104,11 +106,14 @@ def first_of(job: Work) -> Codes:
     return job.space.narrowest if _is_too_small(job) else job.space.widest
 
 
+def is_over_memory(job: Work, codes: Codes) -> bool:
+    """Whether an assignment is over the memory limit."""
+    return job.limits.memory is not None and float(job.memory(np.array([codes]))[0]) > job.limits.memory
+
+
 def _is_too_small(job: Work) -> bool:
     """Whether even the narrowest assignment is over the memory limit."""
-    if job.limits.memory is None:
-        return False
-    return float(job.memory(np.array([job.space.narrowest]))[0]) > job.limits.memory
+    return is_over_memory(job, job.space.narrowest)
 
 
 def _retire(study: optuna.Study, job: Work) -> None:
@@ -130,13 +135,15 @@ def is_over(job: Work, trials: Sequence[FrozenTrial], done: int) -> bool:
     if done < HOPELESS_AFTER and not _reference_failed(job, trials):
         return False
     records = records_of(job.space, trials)
+    whole = [record for record in records if record.state == "finished"]
     reference = reference_of(job.space, records)
     if reference is None and job.limits.accuracy_drop is not None:
         return _reference_failed(job, trials)
+    if whole and is_over_memory(job, job.space.widest):
+        return False  # it is not accuracy alone that rules out more bits
     return not any(
         job.limits.hold(accuracy=record.accuracy, memory=record.memory, reference=reference)
-        for record in records
-        if record.state == "finished"
+        for record in whole
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sgq.errors import UsageError
 
@@ -23,7 +23,7 @@ def parse_limits(given: Sequence[str], of_recipe: LimitsRule) -> Limits:
     if not given:
         written = {"accuracy_drop": of_recipe.accuracy_drop, "memory": of_recipe.packed_bytes}
         return Limits.of({name: value for name, value in written.items() if value is not None})
-    limits: dict[str, float] = {}
+    limits: dict[str, Any] = {}
     for text in given:
         name, sign, value = text.partition("=")
         if not sign or not name or name in limits:
@@ -32,7 +32,7 @@ def parse_limits(given: Sequence[str], of_recipe: LimitsRule) -> Limits:
             limits[name] = float(value)
         except ValueError:
             try:
-                limits[name] = float(byte_count(value)) if name == "memory" else float("nan")
+                limits[name] = float(byte_count(value)) if name == "memory" else value
             except ValueError as error:
                 raise UsageError(f"--limit {name}: {error}") from error
     return Limits.of(limits)

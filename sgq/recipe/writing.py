@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from sgq.recipe.loading import StrictLoader
 from sgq.recipe.schema import Recipe
 
 LINE_LENGTH = 120
@@ -69,6 +70,14 @@ def _represent_list(dumper: yaml.SafeDumper, data: _InLineList) -> yaml.Node:
     return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
 
 
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    """Quote what only YAML 1.2 takes for a number (1e3, 0o17), and escape a line end that YAML would fold."""
+    tests = StrictLoader.yaml_implicit_resolvers.get(text[:1], ())
+    quoted = "\x85" in text or any(pattern.match(text) for _, pattern in tests)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if quoted else None)
+
+
+_Dumper.add_representer(str, _represent_text)
 _Dumper.add_representer(_InLine, _represent_mapping)
 _Dumper.add_representer(_InLineList, _represent_list)
 

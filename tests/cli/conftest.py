@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import io
+import shutil
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from sgq.cli.main import main
+from tests.cli.searches import LIMITED, SPACE, SUBJECT, words_of
 
 RECIPE = """\
 version: 1
@@ -69,3 +73,31 @@ def trained(sgq: Sgq, tmp_path: Path) -> Path:
     words = ("--model", "gcn", "--data", "cli_subjects:ring", "--hidden", "5", "--epochs", "2")
     assert sgq("train", *words, "-o", str(path), "--quiet").code == 0
     return path
+
+
+@pytest.fixture(scope="session")
+def subject(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with space.yaml, a GCN that was trained (gcn.safetensors), and one that was not (weak)."""
+    folder = tmp_path_factory.mktemp("subject")
+    (folder / "space.yaml").write_text(SPACE)
+    for name, epochs in (("gcn", "30"), ("weak", "1")):
+        file = str(folder / f"{name}.safetensors")
+        with redirect_stdout(io.StringIO()):
+            assert main(["train", *SUBJECT, "--hidden", "5", "--epochs", epochs, "-o", file, "--quiet"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def searched(subject: Path) -> Path:
+    """The folder of a search of six trials; what it printed as JSON is in printed.json beside it."""
+    folder, out = subject / "searched", io.StringIO()
+    with redirect_stdout(out):
+        assert main(words_of(subject, folder, *LIMITED, "--json")) == 0
+    (subject / "printed.json").write_text(out.getvalue())
+    return folder
+
+
+@pytest.fixture
+def stopped(searched: Path, tmp_path: Path) -> Path:
+    """A copy of that folder, to go on in."""
+    return Path(shutil.copytree(searched, tmp_path / "run"))

@@ -1,0 +1,177 @@
+"""Several processes on one search: they measure what was asked for, and survive the death of any of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sgq.bits import SearchResult, search
+from sgq.bits.storage import open_storage
+from sgq.bits.studies import load_study
+from sgq.bits.trials import records_of
+from sgq.errors import SearchError
+from tests.bits import tables
+from tests.bits.tables import CHOICES, SPACE, Logged, accuracy, assert_no_twins, memory, wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT = {"accuracy_drop": 0.025}
+TRIALS = 40
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(1, 6))]
+
+
+@contextmanager
+def searching(storage: Path, log: Path, *, seconds: float) -> Iterator[subprocess.Popen[str]]:
+    """Run a search of two workers in a process that leads a session of its own, with all of them in it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.bits.tables", str(storage), str(log), str(seconds), "2", str(TRIALS)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def measured_in(storage: Path) -> dict[int, tuple[dict[str, Any], float | None, float]]:
+    """Return what the finished trials of a stored search measured, by their numbers."""
+    study = load_study(open_storage(storage), "bits")
+    return measured(records_of(SPACE, study.get_trials(deepcopy=False)))
+
+
+def measured(trials: Any) -> dict[int, tuple[dict[str, Any], float | None, float]]:
+    return {trial.number: (trial.assignment, trial.accuracy, trial.memory) for trial in trials}
+
+
+def assert_whole(result: SearchResult) -> None:
+    """Fail unless a search has all its trials, once each and with the table's values, and a usable best."""
+    assert len(result.trials) == TRIALS
+    assert_no_twins(result)
+    for trial in result.trials:
+        assert (trial.state, trial.accuracy) == ("finished", accuracy(trial.assignment))
+        assert trial.memory == memory(trial.assignment)
+    assert not result.interrupted
+    assert result.reference == tables.TOP
+    assert result.feasible
+    assert result.best is not None
+    assert accuracy(result.best.assignment) >= tables.TOP - LIMIT["accuracy_drop"]
+
+
+def test_two_workers_measure_what_was_asked_for_and_nothing_twice(tmp_path: Path) -> None:
+    evaluate = Logged(tmp_path / "log", seconds=0.02)
+    shown: list[int] = []
+    result = search(
+        CHOICES, evaluate, memory, trials=TRIALS, limit=LIMIT, workers=2, on_progress=shown.append
+    )
+    assert_whole(result)
+    assert result.best is not None
+    assert result.best.memory <= memory(tables.BEST)
+    assert len(evaluate.lines) == TRIALS
+    assert len({process for process, _ in evaluate.lines}) == 2
+    assert shown == sorted(shown)
+
+
+def test_what_cannot_be_sent_to_a_worker_is_told_before_a_study_is_made(tmp_path: Path) -> None:
+    storage = tmp_path / "study.log"
+    with pytest.raises(SearchError, match=r"must be picklable .* importable module, or .*workers=1"):
+        search(CHOICES, lambda assignment: 0.5, memory, trials=3, storage=storage, workers=2)
+    assert not storage.exists()
+
+
+def test_the_death_of_all_workers_is_an_interruption(tmp_path: Path) -> None:
+    result = search(CHOICES, tables.killing_itself, memory, trials=3, workers=2)
+    assert result.interrupted
+    assert result.trials == ()
+
+
+def test_an_error_in_all_workers_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SearchError, match="all workers ended with an error"):
+        search(CHOICES, accuracy, tables.memory_of_the_first_process, trials=3, workers=2)
+    assert "no memory in a worker" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_killed_worker_of_three_takes_nothing_with_it(tmp_path: Path, seed: int) -> None:
+    evaluate = Logged(tmp_path / "log", seconds=0.05)
+    chance = random.Random(seed)
+    after, wait = chance.randrange(1, 30), chance.random() * 0.1
+    killed: list[int] = []
+
+    def kill() -> None:
+        wait_for(lambda: len(evaluate.lines) >= after)
+        time.sleep(wait)
+        killed.append(chance.choice(sorted({process for process, _ in evaluate.lines})))
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    result = search(CHOICES, evaluate, memory, trials=TRIALS, limit=LIMIT, workers=3)
+    killer.join()
+    assert_whole(result)
+    # What it had begun was begun once more at most, by another one.
+    assert TRIALS <= len(evaluate.lines) <= TRIALS + 1
+    assert len({process for process, _ in evaluate.lines} - set(killed)) == 2
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_search_whose_processes_were_all_killed_goes_on_where_it_was(tmp_path: Path, seed: int) -> None:
+    storage, log = tmp_path / "study.log", Logged(tmp_path / "log")
+    chance = random.Random(seed)
+    after, wait = chance.randrange(1, 30), chance.random() * 0.1
+    with searching(storage, log.path, seconds=0.05) as process:
+        wait_for(lambda: len(log.lines) >= after)
+        time.sleep(wait)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    wait_for(lambda: not any(is_alive(worker) for worker, _ in log.lines))
+    before, begun = measured_in(storage), len(log.lines)
+    result = search(
+        CHOICES, log, memory, trials=TRIALS, limit=LIMIT, storage=storage, resume=True, workers=1 + seed % 2
+    )
+    assert_whole(result)
+    assert before.items() <= measured(result.trials).items()
+    assert begun - 2 <= len(before) <= begun
+    # Nothing that was finished was begun again.
+    assert len(log.lines) == begun + TRIALS - len(before)
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+
+
+def test_ctrl_c_ends_all_workers_and_gives_what_was_measured(tmp_path: Path) -> None:
+    storage, log = tmp_path / "study.log", Logged(tmp_path / "log")
+    with searching(storage, log.path, seconds=0.1) as process:
+        wait_for(lambda: len(log.lines) >= 8)
+        os.killpg(process.pid, signal.SIGINT)  # to all of them, as a terminal does
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, "")
+    found = json.loads(out)
+    assert found["interrupted"]
+    assert 6 <= len(found["trials"]) < TRIALS
+    assert {number: (assignment, value, size) for number, assignment, value, size in found["trials"]} == (
+        measured_in(storage)
+    )
+    assert not any(is_alive(worker) for worker, _ in log.lines)
+    assert_whole(search(CHOICES, log, memory, trials=TRIALS, limit=LIMIT, storage=storage, resume=True))
