@@ -1,13 +1,14 @@
-"""Which of the trials inside an accuracy limit are there by luck: the least ones, again, with other seeds.
+"""Which of the trials inside an accuracy limit are there by luck: the least ones are measured again.
 
-Of many noisy measurements around a limit the best one is lucky. The few smallest assignments that the cost
-model believes inside the limit are finetuned anew with other seeds, and the smallest one wins whose mean
-holds.
+Of many noisy measurements around a limit the best one is lucky. Trials that the cost model believes inside
+the limit are finetuned anew, with other seeds and, where there are any, from other trainings of the float
+model. The smallest one wins whose mean holds the limit by a standard error.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from sgq.bits.deferred import DeferredAccuracy
+from sgq.bits.front import front_of
 from sgq.bits.gaussian_process import GaussianProcess
 from sgq.bits.limits import ROUNDING
 from sgq.bits.proposals import squashed
@@ -25,36 +27,39 @@ from sgq.bits.trials import Evaluation, Trial
 from sgq.errors import SearchError
 
 CANDIDATES = 6
-REPEATS = 4
-ROUNDS = 3
+REPEATS = 5
+ROUNDS = 4
 
 
 @dataclass(frozen=True)
 class Confirmation:
-    """A trial and the accuracies (0 to 1) that it had with other seeds than the search's."""
+    """A trial and the accuracies (0 to 1) that it had in repeats."""
 
     trial: Trial
     accuracies: tuple[float, ...]
 
     @property
     def accuracy(self) -> float:
-        """The mean accuracy over the other seeds."""
+        """The mean accuracy over the repeats."""
         return statistics.fmean(self.accuracies)
+
+    @property
+    def sure_accuracy(self) -> float:
+        """The mean less its standard error, as far as the repeats tell."""
+        return self.accuracy - statistics.stdev(self.accuracies) / math.sqrt(len(self.accuracies))
 
 
 @dataclass(frozen=True)
 class Repeated:
-    """An evaluation of {"candidate": index, "repeat": number}: one of some assignments with another seed."""
+    """An evaluation of {"candidate": index, "repeat": number}: one of some assignments, another time."""
 
     accuracy: DeferredAccuracy
     candidates: tuple[Assignment, ...]
 
     def __call__(self, assignment: Assignment) -> Evaluation:
-        """Return the validation accuracy of a candidate with the seed of a repeat."""
+        """Return the validation accuracy of a candidate in a repeat."""
         candidate, repeat = int(assignment["candidate"]), int(assignment["repeat"])
-        evaluation = self.accuracy.built
-        plan = evaluation.space.plan_of(self.candidates[candidate - 1])
-        return evaluation.of_plan(plan, seed=evaluation.seed + repeat)
+        return self.accuracy.again(self.candidates[candidate - 1], repeat)
 
 
 def nothing(assignment: Assignment) -> float:
@@ -73,10 +78,10 @@ def confirm(
     workers: int = 1,
     resume: bool = False,
 ) -> tuple[Confirmation | None, tuple[Confirmation, ...]]:
-    """Return the smallest trial whose mean accuracy over other seeds holds, and all that were measured again.
+    """Return the smallest trial whose mean accuracy surely holds, and all that were measured again.
 
-    The first is None where none holds, or where the repeats could not be measured. Up to three rounds of six
-    candidates with four seeds each; finished repeats are in the storage beside the search, and are resumed.
+    The first is None where none does, or where the repeats could not be measured. Up to four rounds of six
+    candidates with five repeats each; finished ones are in the storage beside the search, and are resumed.
     Raises KeyboardInterrupt when Ctrl-C ended the repeats.
     """
     ranked = believed_inside(result, least_accuracy)
@@ -87,7 +92,7 @@ def confirm(
             break
         found = _measured(candidates, accuracy, storage, f"{study}-confirm-{number}", workers, resume)
         measured += found
-        holding = [item for item in found if item.accuracy >= least_accuracy - ROUNDING]
+        holding = [item for item in found if item.sure_accuracy >= least_accuracy - ROUNDING]
         if holding:
             return min(holding, key=lambda item: item.trial.memory), tuple(measured)
         if len(found) < len(candidates):
@@ -96,19 +101,23 @@ def confirm(
 
 
 def believed_inside(result: SearchResult, least_accuracy: float) -> list[Trial]:
-    """Return the trials inside the limits, by rising memory, first those that the cost model takes to be
-    inside."""
-    whole = [trial for trial in result.trials if trial.accuracy is not None]
-    inside = [trial for trial in result.trials if result.holds(trial)]
-    if not inside:
-        return []
-    codes = np.array([result.space.codes(trial.assignment) for trial in whole])
-    values = np.array([trial.accuracy for trial in whole], dtype=float)
+    """Return trials that the cost model believes inside the limits, each larger and better than the last.
+
+    Its belief counts and not their one measurement; where it believes none to be, those measured inside do.
+    """
+    measured = [trial for trial in result.trials if trial.accuracy is not None]
+    codes = np.array([result.space.codes(trial.assignment) for trial in measured])
+    values = np.array([trial.accuracy for trial in measured], dtype=float)
     model = GaussianProcess(result.space)
     model.fit(codes, squashed(values - least_accuracy))
-    mean, _ = model.predict(np.array([result.space.codes(trial.assignment) for trial in inside]))
-    order = sorted(range(len(inside)), key=lambda index: (mean[index] < 0.0, inside[index].memory))
-    return [inside[index] for index in order]
+    mean, _ = model.predict(codes)
+    fits = np.array([result.limits.memory is None or t.memory <= result.limits.memory for t in measured])
+    whole = np.array([trial.state == "finished" for trial in measured])
+    kept = np.flatnonzero(fits & whole & (mean >= 0.0))
+    front = kept[front_of(np.array([measured[index].memory for index in kept]), mean[kept])]
+    if len(front):
+        return [measured[index] for index in front]
+    return sorted((t for t in measured if result.holds(t)), key=lambda trial: trial.memory)
 
 
 def _measured(

@@ -1,33 +1,60 @@
-"""An evaluation that is built where it runs: what goes to a worker process is how to build it."""
+"""The evaluation of a search over one or several trainings of a model, built where it runs.
+
+What goes to a worker process is how to build it. With several trainings each assignment is measured on one of
+them: the cost model then learns what they have in common, and not the luck of one of them on its validation
+nodes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sgq.bits.finetuned import FinetunedAccuracy
 from sgq.bits.space import Assignment
 from sgq.bits.trials import Evaluation
 
+Build = Callable[[], FinetunedAccuracy]
+
 
 class DeferredAccuracy:
-    """A `FinetunedAccuracy` that `build()` makes on its first use, once a process.
+    """The `FinetunedAccuracy` that `build()` makes on its first use, once a process, and `others` like it.
 
-    `build` must be picklable: a function at the top of a module, or a `functools.partial` of one.
+    An accuracy is that of the first float model less the drop from the one that was measured on. `build` and
+    `others`, which are for other trainings of the model, must be picklable: functions at the top of a module,
+    or `functools.partial` of such.
     """
 
-    def __init__(self, build: Callable[[], FinetunedAccuracy]) -> None:
-        self.build = build
+    def __init__(self, build: Build, others: Sequence[Build] = ()) -> None:
+        self.builds = (build, *others)
+        self._built: dict[int, FinetunedAccuracy] = {}
 
-    @cached_property
+    @property
     def built(self) -> FinetunedAccuracy:
-        """The evaluation itself."""
-        return self.build()
+        """The evaluation of the first training."""
+        return self._of_training(0)
 
     def __call__(self, assignment: Assignment) -> Evaluation:
-        """Return the validation accuracy of an assignment."""
-        return self.built(assignment)
+        """Return the validation accuracy of an assignment, on a training that depends on it alone."""
+        name = repr(sorted(assignment.items())).encode()
+        return self._measured(assignment, training=zlib.crc32(name), seed=self.built.seed)
+
+    def again(self, assignment: Assignment, repeat: int) -> Evaluation:
+        """Return its validation accuracy in a repeat (1, 2, …): another seed, and all trainings by turns."""
+        return self._measured(assignment, training=repeat - 1, seed=self.built.seed + repeat)
+
+    def _measured(self, assignment: Assignment, *, training: int, seed: int) -> Evaluation:
+        evaluation = self._of_training(training % len(self.builds))
+        found = evaluation.of_plan(evaluation.space.plan_of(assignment), seed=seed)
+        drop = evaluation.float_accuracy - found.accuracy
+        return replace(found, accuracy=min(1.0, max(0.0, self.built.float_accuracy - drop)))
+
+    def _of_training(self, index: int) -> FinetunedAccuracy:
+        if index not in self._built:
+            self._built[index] = self.builds[index]()
+        return self._built[index]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"build": self.build}
+        return {"builds": self.builds, "_built": {}}

@@ -22,18 +22,17 @@ def best_recipe(selection: Selection, space: PlannedSpace, *, name: str | None =
     if trial is None:
         raise SearchError(f"no assignment was chosen: {selection.result.remark}")
     source = space.recipe.recipe
-    measured = (
-        f"validation accuracy {trial.accuracy:.1%} simulated, {trial.memory:,.0f} packed bytes modelled"
-    )
+    accuracy, times = trial.accuracy, ""
+    if selection.confirmed is not None:
+        accuracy, times = selection.confirmed.accuracy, f", mean of {len(selection.confirmed.accuracies)}"
     return filled(
         space.recipe,
         trial.assignment,
         name=name or f"{source.name}-best",
         about=source.about.replace(", to be searched", ", as a search found them"),
         comments=(
-            f"Found in {space.recipe.file} by sgq bits: trial {trial.number} of "
-            f"{len(selection.result.trials)}.",
-            f"There: {measured}.",
+            f"Found in {space.recipe.file} by sgq bits in {len(selection.result.trials)} trials.",
+            f"Validation accuracy {accuracy:.1%}{times}, simulated; {trial.memory:,.0f} bytes, modelled.",
         ),
     )
 
@@ -92,18 +91,18 @@ def remarks(selection: Selection) -> tuple[str, ...]:
     if selection.confirmed is not None:
         repeats = selection.confirmed.accuracies
         notes.append(
-            f"trial {selection.confirmed.trial.number} was measured again with {len(repeats)} other seeds: "
-            f"validation accuracy {selection.confirmed.accuracy:.1%} on average"
+            f"trial {selection.confirmed.trial.number} was measured {len(repeats)} times again: validation "
+            f"accuracy {selection.confirmed.accuracy:.1%} on average"
         )
         smaller = [
             item for item in selection.confirmations if item.trial.memory < selection.confirmed.trial.memory
         ]
         if smaller:
-            notes.append(f"{len(smaller)} smaller trials inside the limit were not so with other seeds")
+            notes.append(f"{len(smaller)} smaller trials inside the limit were not surely so again")
     elif selection.confirmations:
         notes.append(
-            f"none of {len(selection.confirmations)} trials inside the limit holds it with other seeds on "
-            "average: the best one of the search was taken"
+            f"none of {len(selection.confirmations)} trials inside the limit was surely so again: "
+            "the nearest one was taken"
         )
     failed = [trial for trial in result.trials if trial.state == "failed"]
     notes += [f"trial {trial.number} failed: {trial.reason}" for trial in failed]

@@ -1,4 +1,4 @@
-"""From a space on a trained model to the chosen assignment: search, then confirm with other seeds."""
+"""From a space on a trained model to the chosen assignment: search, then measure the best ones again."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Selection:
     """What a selection came to: the search, the chosen trial, and the trials that were measured again.
 
     `confirmed` is the confirmation of the chosen trial; None where accuracy is not limited, where no
-    candidate held the limit with other seeds (then the chosen one is the search's best), or after Ctrl-C.
-    Measuring them took `confirm_s` seconds.
+    candidate surely held the limit again (then the chosen one came nearest to it), or after Ctrl-C. Measuring
+    them took `confirm_s` seconds.
     """
 
     result: SearchResult
@@ -44,8 +44,7 @@ def select_bits(
     workers: int = 1,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Selection:
-    """Return the assignment of least memory that holds the limits, by a search and by repeats with other
-    seeds.
+    """Return the assignment of least memory that holds the limits, by a search and by repeats of the best.
 
     Here a drop of accuracy counts from the float model, on validation, as that of a recipe does. See
     `sgq.bits.search` for storages, workers and errors.
@@ -86,8 +85,9 @@ def select_bits(
     except KeyboardInterrupt:
         return Selection(replace(result, interrupted=True), result.best, None, (), least)
     seconds = time.perf_counter() - began
-    chosen = result.best if confirmed is None else confirmed.trial
-    return Selection(result, chosen, confirmed, measured, least, seconds)
+    chosen = confirmed or max(measured, key=lambda item: item.sure_accuracy, default=None)
+    trial = result.best if chosen is None else chosen.trial
+    return Selection(result, trial, confirmed, measured, least, seconds)
 
 
 def _digest(text: str) -> str:

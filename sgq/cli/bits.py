@@ -50,6 +50,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "may be given twice (default: the limits of the space's recipe)",
     )
     parser.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a checkpoint of another training of the model: the search measures on all by turns, and so "
+        "does not learn the luck of one; may be given several times",
+    )
+    parser.add_argument(
         "--sampler",
         default="abs",
         metavar="NAME",
@@ -95,7 +103,10 @@ def run(arguments: argparse.Namespace) -> int:
             f"expected --checkpoint with the trained {arguments.model}; make one with "
             f"sgq train --model {arguments.model} --data {arguments.data} -o {arguments.model}.safetensors"
         )
-    deferred = DeferredAccuracy(partial(build_accuracy, arguments))
+    others = [argparse.Namespace(**{**vars(arguments), "checkpoint": file}) for file in arguments.also]
+    deferred = DeferredAccuracy(
+        partial(build_accuracy, arguments), [partial(build_accuracy, other) for other in others]
+    )
     evaluation = deferred.built
     note(
         f"{len(evaluation.space.space.axes)} axes, {evaluation.space.space.size:.3g} assignments; "

@@ -1,31 +1,60 @@
-"""An evaluation that is built where it runs: once a process, and not before it is needed."""
+"""An evaluation that is built where it runs: once a process, when it is needed; trainings take turns."""
 
 from __future__ import annotations
 
 import pickle
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from sgq.bits import Evaluation
 from sgq.bits.deferred import DeferredAccuracy
 from sgq.bits.pool import check_picklable
-from tests.bits.tables import Logged, memory
+from sgq.bits.space import Assignment
+from tests.bits.tables import TOP, accuracy, memory
+
+ASSIGNMENT = {"weight": 8, "input": 8, "message[0]": 8, "message[1]": 8}
+OTHERS = [{**ASSIGNMENT, "weight": weight, "input": bits} for weight in (2, 4, 8) for bits in (2, 4, 8)]
 
 
-class Unpicklable(Logged):
-    """An evaluation that cannot be sent to another process, as a model on an accelerator cannot."""
+@dataclass(frozen=True)
+class Identity:
+    """A space whose plans are the assignments themselves."""
+
+    def plan_of(self, assignment: Assignment) -> Assignment:
+        return assignment
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Stands for a `FinetunedAccuracy`: the accuracy of the table, shifted by luck; it logs its use."""
+
+    path: Path
+    luck: float = 0.0
+    seed: int = 7
+    space: Identity = Identity()
+
+    @property
+    def float_accuracy(self) -> float:
+        return TOP + self.luck
+
+    def of_plan(self, plan: Assignment, *, seed: int) -> Evaluation:
+        with self.path.open("a") as stream:
+            stream.write(f"{self.luck} {seed}\n")
+        return Evaluation(accuracy(plan) + self.luck, budget=0.5)
 
     def __getstate__(self) -> dict[str, Any]:
-        raise TypeError("this stays where it is")
+        raise TypeError("this stays where it is, as a model on an accelerator does")
 
 
-def build(path: Path) -> Any:
+def build(path: Path, luck: float = 0.0) -> Any:
     """Build an evaluation; every build is a line of a file."""
     with path.with_suffix(".builds").open("a") as stream:
         stream.write("built\n")
-    return Unpicklable(path)
+    return Trained(path, luck)
 
 
 def builds(path: Path) -> int:
@@ -33,16 +62,24 @@ def builds(path: Path) -> int:
     return len(found.read_text().splitlines()) if found.exists() else 0
 
 
-ASSIGNMENT = {"weight": 8, "input": 8, "message[0]": 8, "message[1]": 8}
+def uses(path: Path) -> list[tuple[float, int]]:
+    """Return the luck of the training and the seed of each measurement."""
+    words = (line.split() for line in path.read_text().splitlines())
+    return [(float(luck), int(seed)) for luck, seed in words]
+
+
+def three(path: Path) -> DeferredAccuracy:
+    return DeferredAccuracy(partial(build, path), [partial(build, path, luck) for luck in (-0.05, 0.05)])
 
 
 def test_it_is_built_on_its_first_use_and_once(tmp_path: Path) -> None:
     path = tmp_path / "log"
     deferred = DeferredAccuracy(partial(build, path))
     assert builds(path) == 0
-    assert [deferred(ASSIGNMENT), deferred(ASSIGNMENT)] == [0.9, 0.9]
+    assert [deferred(ASSIGNMENT), deferred(ASSIGNMENT)] == [Evaluation(TOP, 0.5)] * 2
     assert builds(path) == 1
     assert deferred.built is deferred.built
+    assert uses(path) == [(0.0, 7)] * 2
 
 
 def test_what_is_sent_to_a_worker_is_how_to_build_it(tmp_path: Path) -> None:
@@ -52,8 +89,33 @@ def test_what_is_sent_to_a_worker_is_how_to_build_it(tmp_path: Path) -> None:
     check_picklable(memory, cast(Any, deferred))
     sent = pickle.loads(pickle.dumps(deferred))
     assert builds(path) == 1
-    assert sent(ASSIGNMENT) == 0.9
+    assert sent(ASSIGNMENT) == Evaluation(TOP, 0.5)
     assert builds(path) == 2
+
+
+def test_an_assignment_is_measured_on_one_training_that_depends_on_it_alone(tmp_path: Path) -> None:
+    first, second = three(tmp_path / "first"), three(tmp_path / "second")
+    for assignment in OTHERS:
+        first(assignment)
+    for assignment in OTHERS:
+        second(dict(reversed(assignment.items())))
+    assert uses(tmp_path / "first") == uses(tmp_path / "second")
+    assert {luck for luck, _ in uses(tmp_path / "first")} == {0.0, -0.05, 0.05}
+
+
+def test_an_accuracy_is_that_of_the_first_float_model_less_the_drop(tmp_path: Path) -> None:
+    deferred = three(tmp_path / "log")
+    for assignment in OTHERS:
+        found = deferred(assignment)
+        assert found.accuracy == pytest.approx(accuracy(assignment))
+        assert found.budget == 0.5
+
+
+def test_repeats_have_other_seeds_and_all_trainings_by_turns(tmp_path: Path) -> None:
+    deferred = three(tmp_path / "log")
+    found = [deferred.again(ASSIGNMENT, repeat).accuracy for repeat in range(1, 5)]
+    assert found == pytest.approx([TOP] * 4)
+    assert uses(tmp_path / "log") == [(0.0, 8), (-0.05, 9), (0.05, 10), (0.0, 11)]
 
 
 def test_an_error_while_building_is_seen_by_whoever_asks(tmp_path: Path) -> None:
