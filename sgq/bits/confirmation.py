@@ -2,7 +2,8 @@
 
 Of many noisy measurements around a limit the best one is lucky. Trials that the cost model believes inside
 the limit are finetuned anew, with other seeds and, where there are any, from other trainings of the float
-model. The smallest one wins whose mean holds the limit by a standard error.
+model. The smallest one wins whose mean holds the limit with a confidence of 95 %: what varies much from one
+repeat to the next has to hold it by more.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.special import stdtrit
 
 from sgq.bits.deferred import DeferredAccuracy
 from sgq.bits.front import front_of
@@ -24,11 +26,13 @@ from sgq.bits.proposals import squashed
 from sgq.bits.searching import SearchResult, search
 from sgq.bits.space import Assignment, Space
 from sgq.bits.trials import Evaluation, Trial
-from sgq.errors import SearchError
 
-CANDIDATES = 6
-REPEATS = 5
-ROUNDS = 4
+CANDIDATES = 3
+REPEATS = 10
+ROUNDS = 8
+CONFIDENCE = 0.95
+SINGLE_PRECISION = 1e-5
+"""So far from an accuracy may the cost model's mean be by rounding alone."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,27 @@ class Confirmation:
         return statistics.fmean(self.accuracies)
 
     @property
-    def sure_accuracy(self) -> float:
-        """The mean less its standard error, as far as the repeats tell."""
-        return self.accuracy - statistics.stdev(self.accuracies) / math.sqrt(len(self.accuracies))
+    def least_accuracy(self) -> float:
+        """The lower end of the one-sided 95 % interval of the mean (Student's t over the repeats)."""
+        error = statistics.stdev(self.accuracies) / math.sqrt(len(self.accuracies))
+        return self.accuracy - float(stdtrit(len(self.accuracies) - 1, CONFIDENCE)) * error
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """All trials that were measured again, and the smallest of them that holds; None where none does.
+
+    `interrupted`: Ctrl-C ended the repeats.
+    """
+
+    chosen: Confirmation | None
+    measured: tuple[Confirmation, ...]
+    interrupted: bool = False
+
+    @property
+    def nearest(self) -> Confirmation | None:
+        """The chosen one, or else the one that comes nearest to the limit."""
+        return self.chosen or max(self.measured, key=lambda item: item.least_accuracy, default=None)
 
 
 @dataclass(frozen=True)
@@ -76,13 +98,11 @@ def confirm(
     storage: str | Path | None,
     study: str,
     workers: int = 1,
-    resume: bool = False,
-) -> tuple[Confirmation | None, tuple[Confirmation, ...]]:
-    """Return the smallest trial whose mean accuracy surely holds, and all that were measured again.
+) -> Confirmed:
+    """Measure trials again, from the smallest up, until the mean of one holds the limit with confidence.
 
-    The first is None where none does, or where the repeats could not be measured. Up to four rounds of six
-    candidates with five repeats each; finished ones are in the storage beside the search, and are resumed.
-    Raises KeyboardInterrupt when Ctrl-C ended the repeats.
+    Up to eight rounds of three candidates, with ten repeats each or, of several trainings, as many as give
+    each training as many turns. Finished repeats are in the storage beside the search, and are resumed.
     """
     ranked = believed_inside(result, least_accuracy)
     measured: list[Confirmation] = []
@@ -90,14 +110,13 @@ def confirm(
         candidates = ranked[number * CANDIDATES : (number + 1) * CANDIDATES]
         if not candidates:
             break
-        found = _measured(candidates, accuracy, storage, f"{study}-confirm-{number}", workers, resume)
-        measured += found
-        holding = [item for item in found if item.sure_accuracy >= least_accuracy - ROUNDING]
-        if holding:
-            return min(holding, key=lambda item: item.trial.memory), tuple(measured)
-        if len(found) < len(candidates):
-            break
-    return None, tuple(measured)
+        found = _measured(candidates, accuracy, storage, f"{study}-confirm-{number}", workers)
+        measured += found.measured
+        holding = [item for item in found.measured if item.least_accuracy >= least_accuracy - ROUNDING]
+        if holding or found.interrupted:
+            smallest = min(holding, key=lambda item: item.trial.memory, default=None)
+            return Confirmed(smallest, tuple(measured), found.interrupted)
+    return Confirmed(None, tuple(measured))
 
 
 def believed_inside(result: SearchResult, least_accuracy: float) -> list[Trial]:
@@ -113,7 +132,7 @@ def believed_inside(result: SearchResult, least_accuracy: float) -> list[Trial]:
     mean, _ = model.predict(codes)
     fits = np.array([result.limits.memory is None or t.memory <= result.limits.memory for t in measured])
     whole = np.array([trial.state == "finished" for trial in measured])
-    kept = np.flatnonzero(fits & whole & (mean >= 0.0))
+    kept = np.flatnonzero(fits & whole & (mean >= -SINGLE_PRECISION))
     front = kept[front_of(np.array([measured[index].memory for index in kept]), mean[kept])]
     if len(front):
         return [measured[index] for index in front]
@@ -126,39 +145,28 @@ def _measured(
     storage: str | Path | None,
     study: str,
     workers: int,
-    resume: bool,
-) -> list[Confirmation]:
-    space = Space.of({"candidate": range(1, len(candidates) + 1), "repeat": range(1, REPEATS + 1)})
+) -> Confirmed:
+    """Measure all repeats of some candidates; one of whose repeats failed is left out."""
+    repeats = math.ceil(REPEATS / accuracy.trainings) * accuracy.trainings
+    space = Space.of({"candidate": range(1, len(candidates) + 1), "repeat": range(1, repeats + 1)})
     evaluate = Repeated(accuracy, tuple(trial.assignment for trial in candidates))
     objective = {
         f"candidate {place}": str(dict(trial.assignment)) for place, trial in enumerate(candidates, start=1)
     }
     # A search that went on has other candidates, and so another study.
     study = f"{study}-{hashlib.sha256(repr(objective).encode()).hexdigest()[:8]}"
-
-    def run(*, go_on: bool) -> SearchResult:
-        return search(
-            space,
-            evaluate,
-            nothing,
-            trials=space.size,
-            sampler="exhaustive",
-            storage=storage,
-            study=study,
-            workers=workers,
-            resume=go_on,
-            objective=objective,
-        )
-
-    if resume:
-        try:
-            result = run(go_on=True)
-        except SearchError:
-            result = run(go_on=False)  # the search had not come to confirming
-    else:
-        result = run(go_on=False)
-    if result.interrupted:
-        raise KeyboardInterrupt
+    result = search(
+        space,
+        evaluate,
+        nothing,
+        trials=space.size,
+        sampler="exhaustive",
+        storage=storage,
+        study=study,
+        workers=workers,
+        resume=None,  # another process of the search may have begun them
+        objective=objective,
+    )
     found = []
     for place, trial in enumerate(candidates, start=1):
         values = [
@@ -166,6 +174,6 @@ def _measured(
             for repeat in result.trials
             if repeat.assignment["candidate"] == place and repeat.accuracy is not None
         ]
-        if len(values) == REPEATS:
+        if len(values) == repeats:
             found.append(Confirmation(trial, tuple(values)))
-    return found
+    return Confirmed(None, tuple(found), result.interrupted)

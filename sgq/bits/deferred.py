@@ -36,13 +36,28 @@ class DeferredAccuracy:
         """The evaluation of the first training."""
         return self._of_training(0)
 
+    @property
+    def trainings(self) -> int:
+        """How many float models there are."""
+        return len(self.builds)
+
+    @property
+    def evaluations(self) -> tuple[FinetunedAccuracy, ...]:
+        """Those of all trainings; it builds them."""
+        return tuple(self._of_training(index) for index in range(self.trainings))
+
+    @property
+    def digest(self) -> str:
+        """What the accuracies are of: the digests of all trainings. It builds them all."""
+        return "+".join(evaluation.digest for evaluation in self.evaluations)
+
     def __call__(self, assignment: Assignment) -> Evaluation:
         """Return the validation accuracy of an assignment, on a training that depends on it alone."""
         name = repr(sorted(assignment.items())).encode()
         return self._measured(assignment, training=zlib.crc32(name), seed=self.built.seed)
 
     def again(self, assignment: Assignment, repeat: int) -> Evaluation:
-        """Return its validation accuracy in a repeat (1, 2, …): another seed, and all trainings by turns."""
+        """Return its validation accuracy in a repeat (1, 2, …): with another seed, trainings take turns."""
         return self._measured(assignment, training=repeat - 1, seed=self.built.seed + repeat)
 
     def _measured(self, assignment: Assignment, *, training: int, seed: int) -> Evaluation:
@@ -53,7 +68,12 @@ class DeferredAccuracy:
 
     def _of_training(self, index: int) -> FinetunedAccuracy:
         if index not in self._built:
-            self._built[index] = self.builds[index]()
+            built = self.builds[index]()
+            if index and built.least_accuracy is not None and self.built.least_accuracy is not None:
+                # A limit is that of the first training's accuracies, as all that is measured is.
+                lead = built.float_accuracy - self.built.float_accuracy
+                built.least_accuracy = self.built.least_accuracy + lead
+            self._built[index] = built
         return self._built[index]
 
     def __getstate__(self) -> dict[str, Any]:

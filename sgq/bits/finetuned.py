@@ -1,7 +1,7 @@
 """The accuracy of an assignment: quantize the float model by its plan, finetune, read validation.
 
 Every trial starts from the float checkpoint and not from a finished trial, so that an accuracy depends on the
-plan and the seed alone: it can be remembered, and `sgq apply` of the recipe finds the same one again.
+plan and the seed alone: it can be remembered, and `sgq apply` of the recipe to this model finds it again.
 Finetuning is given up at rungs of 5 % and 25 % of its epochs where accuracy is hopelessly below what is
 looked for. Test accuracy is never read here.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from numbers import Real
 
 from sgq.errors import SearchError, nearest_name
 
@@ -33,7 +34,7 @@ class Limits:
                     f'unknown limit "{name}".{nearest_name(name, known)} Known: {", ".join(known)}'
                 )
             most = float("inf") if name == "memory" else 1.0
-            if not isinstance(value, int | float) or isinstance(value, bool) or not 0.0 <= value <= most:
+            if not isinstance(value, Real) or isinstance(value, bool) or not 0.0 <= value <= most:
                 wanted = "bytes of at least 0" if name == "memory" else "a number from 0 to 1"
                 raise SearchError(f"limit {name}: expected {wanted} (got {value!r})")
         if {"accuracy", "accuracy_drop"} <= set(given):

@@ -7,19 +7,23 @@ import os
 import pickle
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from sgq.bits.leases import retire_dead
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
+
+from sgq.bits.leases import Lease, retire_dead
 from sgq.bits.memory import memory_of_codes
 from sgq.bits.samplers import make_sampler
 from sgq.bits.space import Assignment
 from sgq.bits.storage import open_storage, opened
 from sgq.bits.studies import QuietOptuna, Terms, load_study
-from sgq.bits.trials import is_measured
+from sgq.bits.trials import COPY, is_measured
 from sgq.bits.worker import Evaluate, Work, work
 from sgq.errors import SearchError
 
@@ -63,6 +67,7 @@ def run_workers(
             return True
         finally:
             started = [process for process in processes if process.pid is not None]
+            ended = {process.pid for process in started if process.is_alive()}
             for process in started:
                 process.terminate()
             for process in started:
@@ -70,6 +75,7 @@ def run_workers(
                 if process.is_alive():
                     process.kill()
                     process.join()
+            _give_back(watched, ended)
             retire_dead(watched)
     ends = {process.exitcode for process in processes}
     if 0 not in ends and FAILED in ends:
@@ -78,6 +84,16 @@ def run_workers(
 
 
 FAILED = 1
+
+
+def _give_back(study: optuna.Study, processes: Collection[int | None]) -> None:
+    """Set the running trials of processes that were ended here to FAIL; their assignments are free again."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        lease = Lease.of(trial)
+        if lease is not None and lease.pid in processes and lease.is_dead(time.time()):
+            with suppress(UpdateFinishedTrialError):
+                study._storage.set_trial_user_attr(trial._trial_id, COPY, "interrupted")
+                study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
 
 def check_picklable(memory: Callable[[Assignment], float], evaluate: Evaluate) -> None:

@@ -15,6 +15,11 @@ from sgq.recipe.filling import filled
 from sgq.report.rows import ReportRow
 from sgq.report.study_rows import ReferenceRow, StudyReport, TrialRow
 
+REFUTED = (
+    "none of {} trials believed inside the limit held it with 95 % confidence when measured again; "
+    "the nearest one was taken"
+)
+
 
 def best_recipe(selection: Selection, space: PlannedSpace, *, name: str | None = None) -> LoadedRecipe:
     """Return the plain recipe of the chosen trial; raise SearchError where there is none."""
@@ -23,8 +28,8 @@ def best_recipe(selection: Selection, space: PlannedSpace, *, name: str | None =
         raise SearchError(f"no assignment was chosen: {selection.result.remark}")
     source = space.recipe.recipe
     accuracy, times = trial.accuracy, ""
-    if selection.confirmed is not None:
-        accuracy, times = selection.confirmed.accuracy, f", mean of {len(selection.confirmed.accuracies)}"
+    if selection.again is not None:
+        accuracy, times = selection.again.accuracy, f", mean of {len(selection.again.accuracies)}"
     return filled(
         space.recipe,
         trial.assignment,
@@ -50,6 +55,7 @@ def study_report(
     """Return the report of a selection; `applied` is its recipe on the model, `comparisons` are others."""
     result = selection.result
     front = {trial.number for trial in result.front}
+    again = {item.trial.number: item for item in selection.confirmations}
     rows = tuple(
         TrialRow(
             number=trial.number,
@@ -62,6 +68,8 @@ def study_report(
             reason=trial.reason,
             on_front=trial.number in front,
             holds=result.holds(trial),
+            accuracy_val_again=again[trial.number].accuracy if trial.number in again else None,
+            repeats=len(again[trial.number].accuracies) if trial.number in again else 0,
         )
         for trial in result.trials
     )
@@ -98,12 +106,9 @@ def remarks(selection: Selection) -> tuple[str, ...]:
             item for item in selection.confirmations if item.trial.memory < selection.confirmed.trial.memory
         ]
         if smaller:
-            notes.append(f"{len(smaller)} smaller trials inside the limit were not surely so again")
-    elif selection.confirmations:
-        notes.append(
-            f"none of {len(selection.confirmations)} trials inside the limit was surely so again: "
-            "the nearest one was taken"
-        )
+            notes.append(f"{len(smaller)} smaller ones, measured again, did not hold it with 95 % confidence")
+    elif selection.refuted:
+        notes.append(REFUTED.format(len(selection.confirmations)))
     failed = [trial for trial in result.trials if trial.state == "failed"]
     notes += [f"trial {trial.number} failed: {trial.reason}" for trial in failed]
     return tuple(notes)

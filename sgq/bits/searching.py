@@ -69,7 +69,7 @@ def search(
     *,
     workers: int = 1,
     study: str = STUDY,
-    resume: bool = False,
+    resume: bool | None = False,
     objective: Mapping[str, str] | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> SearchResult:
@@ -80,7 +80,7 @@ def search(
     `Evaluation`; one that raises, or returns something else, fails its trial only. `limit` is {"accuracy":
     0.8}, {"accuracy_drop": 0.004} (below the widest assignment) or {"memory": bytes}, or a mixture. `storage`
     is a journal's path or a URL (see `sgq.bits.storage`); None keeps the study in memory. With `resume` a
-    stored study goes on, and `trials` counts what it has.
+    stored study goes on, and `trials` counts what it has; None goes on where there is one.
 
     With several `workers`, processes are spawned: `evaluate` and `memory` must be picklable, and the caller's
     module importable. Ctrl-C ends the search with what was measured by then. Raises SearchError for an empty
@@ -103,9 +103,10 @@ def search(
         )
     limits = Limits.of(limit)
     check_sampler(sampler)
-    _check(plain, sampler, trials=trials, workers=workers)
-    terms = Terms(plain, sampler, limits, seed, dict(objective or {}))
     job = Work(plain, evaluate, memory_of_codes(plain, of_one), limits, trials)
+    over_memory = is_over_memory(job, plain.widest)
+    _check(plain, sampler, trials=trials, workers=workers, over_memory=over_memory)
+    terms = Terms(plain, sampler, limits, seed, dict(objective or {}))
     with QuietOptuna():
         if workers == 1:
             with opened(storage) as kept:
@@ -129,9 +130,14 @@ def search(
                 return _result(load_study(kept, study), job, interrupted=interrupted)
 
 
-def _check(space: Space, sampler: str, *, trials: int, workers: int) -> None:
+def _check(space: Space, sampler: str, *, trials: int, workers: int, over_memory: bool) -> None:
     if trials < 1 or workers < 1:
         raise SearchError(f"expected at least one trial and one worker (got {trials} and {workers})")
+    if sampler == "milp" and over_memory:
+        raise SearchError(
+            "the milp sampler measures each axis beside the widest choices, which are over the memory limit: "
+            f"take one of {', '.join(name for name in SAMPLERS if name != sampler)}"
+        )
     if sampler == "exhaustive" and trials < space.size:
         raise SearchError(
             f"the exhaustive sampler needs a trial for each of {space.size} assignments (got {trials}): "
@@ -139,7 +145,9 @@ def _check(space: Space, sampler: str, *, trials: int, workers: int) -> None:
         )
 
 
-def _prepare(storage: BaseStorage, name: str, terms: Terms, job: Work, *, resume: bool) -> optuna.Study:
+def _prepare(
+    storage: BaseStorage, name: str, terms: Terms, job: Work, *, resume: bool | None
+) -> optuna.Study:
     """Make or join the study; one begins with the widest assignment, or with the only one worth a try."""
     first = first_of(job)
     study = join_study(storage, name, terms, resume=resume)
@@ -156,7 +164,7 @@ def _alone(
     terms: Terms,
     job: Work,
     *,
-    resume: bool,
+    resume: bool | None,
     on_progress: Callable[[int], None],
 ) -> bool:
     """Do all the work in this process; return whether Ctrl-C ended it."""

@@ -8,19 +8,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from sgq.bits.confirmation import Confirmation, confirm
 from sgq.bits.deferred import DeferredAccuracy
 from sgq.bits.limits import Limits
+from sgq.bits.planned_space import PlannedSpace
 from sgq.bits.searching import STUDY, SearchResult, search
 from sgq.bits.trials import Trial
+from sgq.errors import SearchError
 
 
 @dataclass(frozen=True)
 class Selection:
     """What a selection came to: the search, the chosen trial, and the trials that were measured again.
 
-    `confirmed` is the confirmation of the chosen trial; None where accuracy is not limited, where no
-    candidate surely held the limit again (then the chosen one came nearest to it), or after Ctrl-C. Measuring
+    `confirmed` is the confirmation of the chosen trial; None where accuracy is not limited, or where no
+    candidate held the limit again with confidence (then the chosen one came nearest to it). Measuring
     them took `confirm_s` seconds.
     """
 
@@ -31,6 +35,17 @@ class Selection:
     least_accuracy: float | None
     confirm_s: float = 0.0
 
+    @property
+    def again(self) -> Confirmation | None:
+        """The repeats of the chosen trial; None where it was not measured again."""
+        return next((item for item in self.confirmations if item.trial is self.chosen), None)
+
+    @property
+    def refuted(self) -> bool:
+        """Whether the search found what holds a limit of accuracy, but no repeats did."""
+        of_repeats = self.least_accuracy is not None and self.result.feasible and not self.result.interrupted
+        return of_repeats and self.confirmed is None
+
 
 def select_bits(
     accuracy: DeferredAccuracy,
@@ -40,16 +55,19 @@ def select_bits(
     sampler: str = "abs",
     storage: str | Path | None = None,
     study: str = STUDY,
-    resume: bool = False,
+    resume: bool | None = False,
     workers: int = 1,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Selection:
     """Return the assignment of least memory that holds the limits, by a search and by repeats of the best.
 
     Here a drop of accuracy counts from the float model, on validation, as that of a recipe does. See
-    `sgq.bits.search` for storages, workers and errors.
+    `sgq.bits.search` for storages, workers and errors; trainings of different models are a SearchError too.
     """
     evaluation = accuracy.built
+    bytes_of_ends = _ends(evaluation.space)
+    if any(_ends(other.space) != bytes_of_ends for other in accuracy.evaluations):
+        raise SearchError("expected trainings of one model (got some with other packed bytes)")
     least = limits.least_accuracy(evaluation.float_accuracy)
     of_search = {"accuracy": None if least is None else max(0.0, least), "memory": limits.memory}
     result = search(
@@ -64,30 +82,32 @@ def select_bits(
         study=study,
         resume=resume,
         objective={
-            "evaluation": evaluation.digest,
+            "evaluation": accuracy.digest,
+            "training": _digest(repr(evaluation.training)),
             "recipe": _digest(evaluation.space.recipe.recipe.model_dump_json()),
+            "bytes": "{:.0f} to {:.0f}".format(*bytes_of_ends),
         },
         on_progress=on_progress,
     )
     if least is None or not result.feasible or result.interrupted:
         return Selection(result, result.best, None, (), least)
     began = time.perf_counter()
-    try:
-        confirmed, measured = confirm(
-            result,
-            accuracy,
-            least_accuracy=least,
-            storage=storage,
-            study=study,
-            workers=workers,
-            resume=resume,
-        )
-    except KeyboardInterrupt:
-        return Selection(replace(result, interrupted=True), result.best, None, (), least)
-    seconds = time.perf_counter() - began
-    chosen = confirmed or max(measured, key=lambda item: item.sure_accuracy, default=None)
-    trial = result.best if chosen is None else chosen.trial
-    return Selection(result, trial, confirmed, measured, least, seconds)
+    confirmed = confirm(result, accuracy, least_accuracy=least, storage=storage, study=study, workers=workers)
+    return Selection(
+        result=replace(result, interrupted=confirmed.interrupted),
+        chosen=result.best if confirmed.nearest is None else confirmed.nearest.trial,
+        confirmed=confirmed.chosen,
+        confirmations=confirmed.measured,
+        least_accuracy=least,
+        confirm_s=time.perf_counter() - began,
+    )
+
+
+def _ends(space: PlannedSpace) -> tuple[float, float]:
+    """Return the packed bytes of the narrowest and the widest assignment."""
+    plain = space.space
+    narrowest, widest = space.memory.of_codes(np.array([plain.narrowest, plain.widest]))
+    return float(narrowest), float(widest)
 
 
 def _digest(text: str) -> str:

@@ -49,34 +49,42 @@ class Terms:
         }
 
 
-def join_study(storage: BaseStorage, name: str, terms: Terms, *, resume: bool) -> optuna.Study:
+def join_study(storage: BaseStorage, name: str, terms: Terms, *, resume: bool | None) -> optuna.Study:
     """Return the study of that name: a new one, or, with `resume`, the one that the storage holds.
 
-    Raises SearchError when there is one already and `resume` is not asked for, when there is none to resume,
-    and, with every difference, when the one there has other terms.
+    None takes either. Raises SearchError when there is one already and `resume` is False, when there is none
+    to resume, and, with every difference, when the one there has other terms.
     """
     stored = {study.study_name: study for study in optuna.get_all_study_summaries(storage)}
     if resume and name not in stored:
         others = f"; it holds {', '.join(sorted(stored))}" if stored else ""
         raise SearchError(f'expected a study "{name}" to resume (got none in the storage{others})')
-    if not resume and name in stored:
+    if resume is False and name in stored:
         raise SearchError(
             f'the storage holds a study "{name}" already: go on with it by --resume (resume=True), or take '
             "another storage or study name"
         )
-    if not resume:
+    if name not in stored:
         with QuietOptuna():
             try:
                 study = optuna.create_study(
                     storage=storage, study_name=name, directions=DIRECTIONS, sampler=RandomSampler()
                 )
             except DuplicatedStudyError as error:
+                if resume is None:
+                    return join_study(storage, name, terms, resume=True)
                 raise SearchError(
                     f'another process has just made the study "{name}": use --resume'
                 ) from error
         study.set_user_attr(TERMS, terms.to_json())
         return study
     study = load_study(storage, name)
+    if (
+        TERMS not in study.user_attrs
+        and study.directions == list(DIRECTIONS)
+        and not study.get_trials(deepcopy=False)
+    ):
+        study.set_user_attr(TERMS, terms.to_json())  # whoever made it was killed just then, or is about to
     check_terms(study.user_attrs.get(TERMS), terms, name)
     return study
 

@@ -135,6 +135,8 @@ def is_over(job: Work, trials: Sequence[FrozenTrial], done: int) -> bool:
     if done < HOPELESS_AFTER and not _reference_failed(job, trials):
         return False
     records = records_of(job.space, trials)
+    if job.limits == Limits():
+        return all(record.accuracy is None for record in records)
     whole = [record for record in records if record.state == "finished"]
     reference = reference_of(job.space, records)
     if reference is None and job.limits.accuracy_drop is not None:
@@ -188,7 +190,7 @@ def _one_trial(study: optuna.Study, job: Work) -> bool:
                 trial.set_user_attr(COPY, "enough trials")
                 study.tell(trial, state=TrialState.FAIL)
                 return False
-            _evaluate(study, job, trial, codes, memory)
+            _evaluate(study, job, trial, codes, known)
             return True
     except UpdateFinishedTrialError:
         return False  # retired meanwhile, by another machine that took this worker for dead
@@ -221,7 +223,10 @@ def _with_rivals(study: optuna.Study, job: Work, number: int) -> list[FrozenTria
         time.sleep(RIVAL_WAIT_S)
 
 
-def _evaluate(study: optuna.Study, job: Work, trial: optuna.Trial, codes: Codes, memory: float) -> None:
+def _evaluate(
+    study: optuna.Study, job: Work, trial: optuna.Trial, codes: Codes, known: Sequence[FrozenTrial]
+) -> None:
+    memory = trial.user_attrs[MEMORY]
     began = time.perf_counter()
     reason, found = "", Evaluation(float("nan"))
     try:
@@ -241,7 +246,9 @@ def _evaluate(study: optuna.Study, job: Work, trial: optuna.Trial, codes: Codes,
             return
         if found.budget < 1.0:
             trial.set_user_attr(BUDGET, float(found.budget))
-        least = job.limits.least_accuracy(None)
+        is_widest = codes == job.space.widest
+        reference = found.accuracy if is_widest else reference_of(job.space, records_of(job.space, known))
+        least = job.limits.least_accuracy(reference)
         if least is not None:
             trial.set_constraint("accuracy", least - float(found.accuracy))
         study.tell(trial, (float(found.accuracy), memory))

@@ -93,6 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_sampler(arguments.sampler)
     folder = writable_folder(arguments.output)
     from sgq.bits.deferred import DeferredAccuracy
+    from sgq.bits.results import REFUTED
     from sgq.bits.selection import select_bits
     from sgq.cli.bits_results import print_selection, write_selection
     from sgq.data import is_factory_path
@@ -109,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     evaluation = deferred.built
     note(
-        f"{len(evaluation.space.space.axes)} axes, {evaluation.space.space.size:.3g} assignments; "
+        f"{len(evaluation.space.space.axes)} axes, {_rounded(evaluation.space.space.size)} assignments; "
         f"{arguments.trials} trials by {arguments.sampler}, {arguments.workers} "
         f"worker{'s' if arguments.workers > 1 else ''}",
         quiet=arguments.quiet,
@@ -134,7 +135,16 @@ def run(arguments: argparse.Namespace) -> int:
     if not selection.result.feasible:
         note(f"limit not met: {selection.result.remark}")
         return LimitError.exit_code
+    if selection.refuted:
+        note(f"limit not met: {REFUTED.format(len(selection.confirmations))}")
+        return LimitError.exit_code
     return 0
+
+
+def _rounded(count: int) -> str:
+    """Return a count of any size: a space has more assignments than a float can count."""
+    digits = str(count)
+    return digits if len(digits) < 7 else f"{digits[0]}.{digits[1:3]}e{len(digits) - 1}"
 
 
 def build_accuracy(arguments: argparse.Namespace) -> FinetunedAccuracy:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgq.cli.output import console, print_json
+from sgq.cli.output import console, note, print_json
 from sgq.cli.subject import resolve_subject
+from sgq.errors import SgqError
 
 if TYPE_CHECKING:
     from sgq.bits.finetuned import FinetunedAccuracy
@@ -40,18 +42,15 @@ def write_selection(
     if selection.chosen is not None:
         recipe = best_recipe(selection, evaluation.space)
         write_atomically(folder / RECIPE, recipe.text)
-        names = () if selection.result.interrupted else COMPARED
-        applied, *comparisons = (
-            apply(
-                subject.model,
-                one,
-                subject.task,
-                training=subject.training,
-                seed=subject.seed,
-                quiet=arguments.quiet,
-            )
-            for one in (recipe, *map(load_recipe, names))
+        quantize = partial(
+            apply,
+            subject.model,
+            data=subject.task,
+            training=subject.training,
+            seed=subject.seed,
+            quiet=arguments.quiet,
         )
+        applied = quantize(recipe)
         save(
             folder / CHECKPOINT,
             applied.model,
@@ -64,6 +63,11 @@ def write_selection(
                 "test_accuracy": str(applied.accuracy.test),
             },
         )
+        for name in () if selection.result.interrupted else COMPARED:
+            try:
+                comparisons.append(quantize(load_recipe(name)))
+            except SgqError as error:  # a comparison is no reason to lose the result
+                note(f"not compared with {name}: {error}")
     study = study_report(
         selection,
         evaluation.space,

@@ -67,9 +67,9 @@ def fit(
 
     `before_epoch(epoch)` is called first in every epoch (1, 2, …). `keep_initial` lets the weights before
     training win when no epoch is better on validation. `give_up(record)` is asked after every epoch whose
-    validation accuracy was read; True ends the training there. With a `teacher` the
-    loss is (1 - distill) cross-entropy + distill KL(teacher ‖ model) over all rows of the batch.
-    Ties go to the epoch of the lower training loss.
+    validation accuracy was read, with `keep_initial` first for an epoch 0; True ends the training there.
+    With a `teacher` the loss is (1 - distill) cross-entropy + distill KL(teacher ‖ model) over all rows of a
+    batch. Ties go to the epoch of the lower training loss.
     """
     records: list[EpochRecord] = []
     best: tuple[float, float] = (-1.0, 0.0)
@@ -78,8 +78,10 @@ def fit(
     if keep_initial or settings.epochs == 0:
         best = (accuracy(model, task, "val"), -float("inf"))
         best_state = copy.deepcopy(model.state_dict())
+    hopeless = bool(best_state) and give_up is not None and give_up(EpochRecord(0, float("inf"), best[0]))
+    epochs = 0 if hopeless else settings.epochs
     torch.manual_seed(settings.seed)
-    for epoch in progress(range(1, settings.epochs + 1), description=description, quiet=quiet):
+    for epoch in progress(range(1, epochs + 1), description=description, quiet=quiet):
         if before_epoch is not None:
             before_epoch(epoch)
         model.train()

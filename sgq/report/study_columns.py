@@ -11,17 +11,8 @@ from sgq.report.study_rows import ReferenceRow, StudyReport, TrialRow
 
 def compared_rows(study: StudyReport) -> tuple[ReferenceRow, ...]:
     """Return the references, then the best trial as one of them."""
-    best = study.best_trial
-    if best is None:
-        return study.references
-    row = ReferenceRow(
-        name=f"best: trial {best.number}",
-        packed_bytes=best.packed_bytes,
-        accuracy_val=best.accuracy_val,
-        accuracy_test=None,
-        family="recipe",
-    )
-    return (*study.references, row)
+    best = study.best_row
+    return study.references if best is None else (*study.references, best)
 
 
 def reference_columns(rows: Sequence[ReferenceRow]) -> tuple[Column[ReferenceRow], ...]:

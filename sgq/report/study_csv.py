@@ -8,7 +8,18 @@ from collections.abc import Sequence
 
 from sgq.report.study_rows import StudyReport, TrialRow
 
-FIELDS = ("number", "state", "packed_bytes", "accuracy_val", "budget", "seconds", "holds", "reason")
+FIELDS = (
+    "number",
+    "state",
+    "packed_bytes",
+    "accuracy_val",
+    "accuracy_val_again",
+    "repeats",
+    "budget",
+    "seconds",
+    "holds",
+    "reason",
+)
 """The columns before those of the axes; an absent figure is an empty cell."""
 
 

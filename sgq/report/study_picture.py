@@ -54,7 +54,7 @@ class _View:
 
     trials: tuple[TrialRow, ...]
     references: tuple[ReferenceRow, ...]
-    best: TrialRow | None
+    best: ReferenceRow | None
     limit: float | None
     most_bytes: float | None
     front: tuple[Point, ...]
@@ -69,7 +69,8 @@ class _View:
 def _view(study: StudyReport) -> _View:
     trials = [trial for trial in study.trials if trial.state != "failed" and _has_place(trial)]
     references = [row for row in study.references if _has_place(row)]
-    best = next((trial for trial in trials if trial.number == study.best), None)
+    best = study.best_row
+    best = best if best is not None and _has_place(best) else None
     marked: list[Placed] = [*references, *([] if best is None else [best])]
     floor = max((_percent(row) for row in marked or trials), default=0.0) - DEPTH
     if best is not None:
@@ -209,7 +210,7 @@ def _best(axes: Axes, view: _View) -> Iterator[Labelled]:
         return
     ring = {"markerfacecolor": "none", "markeredgecolor": BEST, "markeredgewidth": 2.0}
     _scatter(axes, [_point(view.best)], "o", markersize=14, zorder=4, **ring)
-    yield Labelled(name=f"best: trial {view.best.number}", x=view.best.packed_bytes, y=_percent(view.best))
+    yield Labelled(name=view.best.name, x=view.best.packed_bytes, y=_percent(view.best))
 
 
 def _scatter(axes: Axes, points: Sequence[Point], marker: str, **style: Any) -> None:

@@ -22,7 +22,8 @@ class TrialRow:
 
     A stopped trial's finetuning ended at an early rung, so its accuracy is of a smaller `budget` (a share
     of the whole finetuning); a failed one says in `reason` why. `holds` means inside the limits, `on_front`
-    that no other trial is both smaller and more accurate.
+    that no other trial is both smaller and more accurate. `accuracy_val_again` is the mean over `repeats` of
+    the best ones, that were measured again; one measurement may have been luck.
     """
 
     number: int
@@ -35,6 +36,8 @@ class TrialRow:
     reason: str = ""
     on_front: bool = False
     holds: bool = True
+    accuracy_val_again: float | None = None
+    repeats: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +92,23 @@ class StudyReport:
         return next((trial for trial in self.trials if trial.number == self.best), None)
 
     @property
+    def best_row(self) -> ReferenceRow | None:
+        """The chosen trial as it is compared: with the mean of its repeats, where it was measured again."""
+        trial = self.best_trial
+        if trial is None:
+            return None
+        again = trial.accuracy_val_again
+        return ReferenceRow(
+            name=f"best: trial {trial.number}" + ("" if again is None else f", mean of {trial.repeats}"),
+            packed_bytes=trial.packed_bytes,
+            accuracy_val=trial.accuracy_val if again is None else again,
+            accuracy_test=None,
+            family="recipe",
+        )
+
+    @property
     def best_so_far(self) -> tuple[tuple[int, TrialRow], ...]:
-        """Pairs of (evaluations, the best finished trial inside the limits until then), from the first on.
+        """Pairs of (evaluations, the best trial measured inside the limits until then), from the first on.
 
         Best is smallest where there is a limit on accuracy, and most accurate where there is none.
         """

@@ -173,7 +173,7 @@ class TensorBoardStudy(EventFile):
         trial. They are the metrics of the hparams entry, the sampler and the settings its parameters.
         """
         figures: dict[str, float | None] = {}
-        if study.best_trial is not None:
-            figures["val/accuracy"] = study.best_trial.accuracy_val
-            figures["memory/packed_bytes"] = study.best_trial.packed_bytes
+        best = study.best_row
+        if best is not None:
+            figures = {"val/accuracy": best.accuracy_val, "memory/packed_bytes": best.packed_bytes}
         self._result(figures, {"sampler": study.sampler, **dict(study.settings)}, step=0)

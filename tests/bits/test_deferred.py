@@ -28,12 +28,13 @@ class Identity:
         return assignment
 
 
-@dataclass(frozen=True)
+@dataclass
 class Trained:
     """Stands for a `FinetunedAccuracy`: the accuracy of the table, shifted by luck; it logs its use."""
 
     path: Path
     luck: float = 0.0
+    least_accuracy: float | None = None
     seed: int = 7
     space: Identity = Identity()
 
@@ -50,11 +51,11 @@ class Trained:
         raise TypeError("this stays where it is, as a model on an accelerator does")
 
 
-def build(path: Path, luck: float = 0.0) -> Any:
+def build(path: Path, luck: float = 0.0, least_accuracy: float | None = None) -> Any:
     """Build an evaluation; every build is a line of a file."""
     with path.with_suffix(".builds").open("a") as stream:
         stream.write("built\n")
-    return Trained(path, luck)
+    return Trained(path, luck, least_accuracy)
 
 
 def builds(path: Path) -> int:
@@ -116,6 +117,13 @@ def test_repeats_have_other_seeds_and_all_trainings_by_turns(tmp_path: Path) -> 
     found = [deferred.again(ASSIGNMENT, repeat).accuracy for repeat in range(1, 5)]
     assert found == pytest.approx([TOP] * 4)
     assert uses(tmp_path / "log") == [(0.0, 8), (-0.05, 9), (0.05, 10), (0.0, 11)]
+
+
+def test_the_limit_of_another_training_is_as_far_below_its_float_model(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    builds = [partial(build, path, luck, least) for luck, least in ((0.0, 0.8), (-0.05, 0.8), (0.05, 0.8))]
+    evaluations = DeferredAccuracy(builds[0], builds[1:]).evaluations
+    assert [one.least_accuracy for one in evaluations] == pytest.approx([0.8, 0.75, 0.85])
 
 
 def test_an_error_while_building_is_seen_by_whoever_asks(tmp_path: Path) -> None:

@@ -67,7 +67,13 @@ def test_all_of_a_space_is_measured_where_there_are_trials_enough(name: str) -> 
     assert_no_twins(found)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+def test_axes_beside_the_widest_choices_cannot_be_measured_under_a_memory_limit() -> None:
+    with pytest.raises(SearchError, match=r"milp .* over the memory limit: take one of abs, "):
+        searched("milp", memory=44.0)
+    assert searched("milp", memory=80.0).feasible
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "milp"])
 def test_nothing_over_the_memory_limit_is_measured(name: str) -> None:
     result = searched(name, memory=44.0)
     inside = {codes for codes in SPACE.every() if memory(SPACE.assignment(codes)) <= 44.0}

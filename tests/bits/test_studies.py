@@ -87,6 +87,20 @@ def test_a_study_of_something_else_is_refused(storage: InMemoryStorage) -> None:
         check_terms({**GIVEN.to_json(), "version": 0}, GIVEN, "bits")
 
 
+def test_a_study_whose_maker_was_killed_before_it_wrote_the_terms_is_a_new_one(
+    storage: InMemoryStorage,
+) -> None:
+    optuna.create_study(storage=storage, study_name="bits", directions=DIRECTIONS)
+    study = join_study(storage, "bits", GIVEN, resume=True)
+    check_terms(study.user_attrs[TERMS], GIVEN, "bits")
+
+
+def test_either_makes_a_study_or_goes_on_with_it(storage: InMemoryStorage) -> None:
+    made = join_study(storage, "bits", GIVEN, resume=None)
+    made.add_trial(optuna.trial.create_trial(values=[0.5, 1.0]))
+    assert len(join_study(storage, "bits", GIVEN, resume=None).trials) == 1
+
+
 def test_the_same_terms_are_accepted() -> None:
     check_terms(GIVEN.to_json(), GIVEN, "bits")
 

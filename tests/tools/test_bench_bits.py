@@ -11,7 +11,7 @@ from rich.console import Console
 
 @pytest.fixture
 def tiny_tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    from benches import bits
+    from benches import bit_results, bits
     from benches.bit_tables import synthetic_table
 
     tables = {
@@ -19,8 +19,9 @@ def tiny_tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "trained": lambda: synthetic_table(1, axes=4, bits=(1, 2, 4)),
     }
     monkeypatch.setattr(bits, "TABLES", tables)
-    monkeypatch.setattr(bits, "COUNTS", (10, 20, 30))
-    monkeypatch.setattr(bits, "LEAD_AFTER", 20)
+    for module in (bits, bit_results):
+        monkeypatch.setattr(module, "COUNTS", (10, 20, 30))
+    monkeypatch.setattr(bit_results, "LEAD_AFTER", 20)
     bits._table.cache_clear()
     yield
     bits._table.cache_clear()
@@ -73,7 +74,7 @@ def test_a_search_is_judged_without_its_noise() -> None:
 
 
 def result_of(**changes: object):
-    from benches.bits import BitsResult, Overhead, SearchRow
+    from benches.bit_results import BitsResult, Overhead, SearchRow
 
     def row(table: str, sampler: str, count: int, volume: float) -> SearchRow:
         return SearchRow(table, sampler, count, 1, 0, volume, volume, volume, 1.0, 1.0, 1.0)

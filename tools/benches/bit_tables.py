@@ -2,7 +2,8 @@
 
 `synthetic` is drawn: 9 axes of 2, 4 or 8 bits, and a third of the variance of accuracy in pairs of axes.
 `trained` is read: all 3^6 assignments of a GCN on Cora, which tools/record_table.py finetuned, seed by seed.
-A search sees noisy measurements; what it found is judged by the accuracies without noise.
+A search sees noisy measurements; what it found is judged by accuracies without noise, or, where there are
+measurements only, by the mean over their seeds.
 """
 
 from __future__ import annotations

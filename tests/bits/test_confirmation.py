@@ -1,0 +1,298 @@
+"""Trials that are inside a limit by luck are found out: the smallest that surely holds it in repeats wins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sgq.bits import Evaluation, SearchResult, Space, Trial, confirmation, search
+from sgq.bits.confirmation import CANDIDATES, REPEATS, ROUNDS, Confirmation, believed_inside, confirm
+from sgq.bits.deferred import DeferredAccuracy
+from sgq.bits.space import Assignment
+from tests.bits.tables import CHOICES, SPACE, TOP, accuracy, memory
+from tests.bits.trainings import LEAST, LUCKY, Widths, deferred, repeats, short, uses
+
+LIMIT = 0.885
+Believe = Callable[[Callable[[Assignment], float]], None]
+
+
+@pytest.fixture
+def believe(monkeypatch: pytest.MonkeyPatch) -> Believe:
+    """Let the cost model believe in so much accuracy above the limit (below it: less than 0)."""
+
+    def put(belief: Callable[[Assignment], float]) -> None:
+        class Model:
+            def __init__(self, space: Space) -> None:
+                self.space = space
+
+            def fit(self, codes: np.ndarray, values: np.ndarray) -> None:
+                assert codes.shape == (len(values), len(self.space.axes))
+
+            def predict(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+                means = [belief(self.space.assignment(row)) for row in codes.tolist()]
+                return np.array(means), np.zeros(len(means))
+
+        monkeypatch.setattr(confirmation, "GaussianProcess", Model)
+
+    return put
+
+
+def only(beliefs: Mapping[Widths, float]) -> Callable[[Assignment], float]:
+    return lambda assignment: beliefs.get(short(assignment), -1.0)
+
+
+def searched(
+    evaluate: Callable[[Assignment], float | Evaluation] = accuracy,
+    *,
+    least: float = LIMIT,
+    **limits: float,
+) -> SearchResult:
+    """Return all 81 assignments, measured."""
+    return search(CHOICES, evaluate, memory, 81, "exhaustive", {"accuracy": least, **limits})
+
+
+def confirmed(
+    result: SearchResult,
+    evaluation: DeferredAccuracy,
+    *,
+    least: float = LIMIT,
+    storage: Path | None = None,
+) -> tuple[Confirmation | None, tuple[Confirmation, ...]]:
+    found = confirm(result, evaluation, least_accuracy=least, storage=storage, study="bits")
+    assert not found.interrupted
+    return found.chosen, found.measured
+
+
+def widths(trials: Any) -> list[Widths]:
+    return [short(getattr(item, "trial", item).assignment) for item in trials]
+
+
+def lucky(assignment: Assignment) -> float:
+    """Return the accuracy of the table, three points too much of one assignment."""
+    return accuracy(assignment) + 0.03 * (short(assignment) == LUCKY)
+
+
+# What is surely inside.
+
+
+def test_what_must_hold_is_the_lower_end_of_the_interval_of_the_mean() -> None:
+    item = Confirmation(Trial(0, {}, 1.0, 0.9), (0.80, 0.82, 0.84, 0.86, 0.88))
+    # Squares of the deviations: (16 + 4 + 0 + 4 + 16) / 4 = 10, in points; its root over that of 5 is 1.414.
+    assert item.accuracy == pytest.approx(0.84)
+    # 95 % of Student's t with 4 degrees of freedom are below 2.132.
+    assert item.least_accuracy == pytest.approx(0.84 - 2.1318 * 0.01 * math.sqrt(2), abs=1e-6)
+    assert Confirmation(item.trial, (0.7,) * 5).least_accuracy == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize(("least", "holds"), [(0.8827, True), (0.8828, False)])
+def test_a_trial_holds_a_limit_at_the_lower_end_of_its_interval(
+    tmp_path: Path, believe: Believe, least: float, holds: bool
+) -> None:
+    believe(only({LEAST: 0.01}))
+    noisy = deferred(tmp_path / "log", luck={LEAST: (0.0, *(-0.04, -0.02, 0.0, 0.02, 0.04) * 2)})
+    chosen, measured = confirmed(searched(least=least), noisy, least=least)
+    [item] = measured
+    assert sorted(item.accuracies)[::2] == pytest.approx((0.86, 0.88, 0.9, 0.92, 0.94))
+    # The deviation is 0.02981, its share of the mean 0.00943, and t with 9 degrees of freedom 1.8331.
+    assert item.least_accuracy == pytest.approx(0.9 - 1.8331 * 0.0094281, abs=1e-6)
+    assert chosen == (item if holds else None)
+
+
+def test_a_limit_that_only_rounding_misses_is_held(tmp_path: Path, believe: Believe) -> None:
+    believe(only({LEAST: 0.01}))
+    result = searched()
+    assert confirmed(result, deferred(tmp_path / "a"), least=TOP + 1e-12)[0] is not None
+    assert confirmed(result, deferred(tmp_path / "b"), least=TOP + 1e-6)[0] is None
+
+
+# Which trials are measured again.
+
+
+def test_candidates_rise_in_memory_and_in_believed_accuracy(believe: Believe) -> None:
+    beliefs = {
+        (2, 2, 2, 2): -0.001,  # 20 bytes, but outside
+        (4, 2, 2, 2): 0.01,  # 22
+        (2, 4, 2, 2): 0.01,  # 24: not better
+        (2, 2, 4, 2): 0.02,  # 26
+        (4, 4, 2, 2): 0.03,  # 26 as well, and better
+        (2, 2, 2, 4): 0.025,  # 28: worse
+        (8, 8, 8, 8): 0.04,
+    }
+    believe(only(beliefs))
+    assert widths(believed_inside(searched(), LIMIT)) == [(4, 2, 2, 2), (4, 4, 2, 2), (8, 8, 8, 8)]
+
+
+def test_candidates_are_what_is_believed_inside_and_not_what_was_measured_there(believe: Believe) -> None:
+    result = searched(lucky)
+    assert result.best is not None
+    assert short(result.best.assignment) == LUCKY
+    believe(lambda assignment: accuracy(assignment) - LIMIT)
+    assert widths(believed_inside(result, LIMIT)) == [LEAST]
+
+    def unlucky(assignment: Assignment) -> float:
+        return accuracy(assignment) - 0.1 * (short(assignment) == LEAST)
+
+    assert widths(believed_inside(searched(unlucky), LIMIT)) == [LEAST]
+
+
+def test_the_cost_model_itself_finds_the_candidates_of_a_table() -> None:
+    found = believed_inside(searched(lucky), LIMIT)
+    assert widths(found)[:2] == [LUCKY, LEAST]
+    sizes = [trial.memory for trial in found]
+    assert sizes == sorted(set(sizes))
+
+
+def test_what_failed_or_was_stopped_early_is_no_candidate(believe: Believe) -> None:
+    def evaluate(assignment: Assignment) -> Evaluation:
+        if short(assignment) == LUCKY:
+            raise RuntimeError("broken")
+        return Evaluation(accuracy(assignment), 0.25 if short(assignment) == LEAST else 1.0)
+
+    believe(only({LUCKY: 0.01, LEAST: 0.02, (8, 4, 8, 4): 0.03}))
+    assert widths(believed_inside(searched(evaluate), LIMIT)) == [(8, 4, 8, 4)]
+
+
+def test_nothing_above_a_memory_limit_is_a_candidate(believe: Believe) -> None:
+    believe(lambda assignment: memory(assignment) / 1000)
+    found = believed_inside(searched(least=0.7, memory=40), 0.7)
+    sizes = {memory(SPACE.assignment(codes)) for codes in SPACE.every()}
+    assert [trial.memory for trial in found] == sorted(size for size in sizes if size <= 40)
+    # A drop counts from the widest one, which is measured although it is too large.
+    result = search(CHOICES, accuracy, memory, 81, limit={"accuracy_drop": 0.2, "memory": 40})
+    assert max(trial.memory for trial in result.trials) == 80
+    assert max(trial.memory for trial in believed_inside(result, 0.7)) == 40
+
+
+def test_where_nothing_is_believed_inside_those_measured_inside_are_candidates(believe: Believe) -> None:
+    believe(lambda assignment: -0.01)
+    result = searched(lucky, memory=60)
+    found = believed_inside(result, LIMIT)
+    assert set(widths(found)) == {LUCKY, LEAST, (8, 4, 8, 4), (4, 8, 8, 4)}
+    assert [trial.memory for trial in found] == [50, 52, 56, 60]
+
+
+# Rounds of repeats.
+
+
+def test_the_lucky_trial_is_found_out_and_the_smallest_that_holds_again_wins(tmp_path: Path) -> None:
+    chosen, measured = confirmed(searched(lucky), deferred(tmp_path / "log"))
+    assert chosen is not None
+    assert short(chosen.trial.assignment) == LEAST
+    assert chosen.accuracies == pytest.approx((TOP,) * REPEATS)
+    assert chosen in measured
+    assert measured[0].trial.accuracy == pytest.approx(0.91)
+    assert measured[0].accuracies == pytest.approx((0.88,) * REPEATS)
+
+
+def test_every_candidate_of_a_round_has_as_many_repeats_on_each_training(
+    tmp_path: Path, believe: Believe
+) -> None:
+    believe(only({LUCKY: 0.01, LEAST: 0.02}))
+    others = ({"name": "second", "better": -0.05}, {"name": "third", "better": 0.04})
+    log = tmp_path / "log"
+    chosen, measured = confirmed(searched(), deferred(log, *others))
+    turns = [(("first", "second", "third")[place % 3], place + 1) for place in range(12)]
+    assert sorted(repeats(log)) == sorted((*turn, one) for turn in turns for one in (LUCKY, LEAST))
+    # An accuracy counts from the float model of its training.
+    assert [item.accuracies for item in measured] == [
+        pytest.approx((0.88,) * 12),
+        pytest.approx((TOP,) * 12),
+    ]
+    assert chosen == measured[1]
+
+
+def test_rounds_go_on_until_one_surely_holds(tmp_path: Path, believe: Believe) -> None:
+    believe(lambda assignment: memory(assignment) / 1000 + accuracy(assignment) / 1e6)
+    result = searched(least=0.825)
+    ranked = believed_inside(result, 0.825)
+    places = [place for place, trial in enumerate(ranked) if accuracy(trial.assignment) >= 0.825]
+    rounds = places[0] // CANDIDATES + 1
+    assert 1 < rounds < ROUNDS
+    log = tmp_path / "log"
+    chosen, measured = confirmed(result, deferred(log), least=0.825)
+    assert chosen is not None
+    assert chosen.trial == ranked[places[0]]
+    assert [item.trial for item in measured] == ranked[: rounds * CANDIDATES]
+    assert len(repeats(log)) == rounds * CANDIDATES * REPEATS
+
+
+def test_after_all_rounds_none_holds(tmp_path: Path, believe: Believe) -> None:
+    believe(lambda assignment: memory(assignment) / 1000)
+    result = searched()
+    assert len(believed_inside(result, LIMIT)) > CANDIDATES
+    lower = deferred(tmp_path / "log", better=-0.01, elsewhere=(0.0, -0.3))
+    chosen, measured = confirmed(result, lower)
+    assert chosen is None
+    assert len(measured) == min(ROUNDS * CANDIDATES, len(believed_inside(result, LIMIT)))
+
+
+def test_rounds_end_where_there_are_no_more_candidates(tmp_path: Path, believe: Believe) -> None:
+    believe(only({(2, 2, 8, 4): 0.01, LUCKY: 0.02}))
+    chosen, measured = confirmed(searched(), deferred(tmp_path / "log"))
+    assert chosen is None
+    assert widths(measured) == [(2, 2, 8, 4), LUCKY]
+
+
+def test_what_cannot_be_measured_again_is_not_confirmed_but_others_are(
+    tmp_path: Path, believe: Believe
+) -> None:
+    believe(only({LEAST: 0.01, (8, 4, 8, 4): 0.02}))
+    chosen, measured = confirmed(searched(), deferred(tmp_path / "log", broken=LEAST))
+    assert chosen is not None
+    assert widths(measured) == widths([chosen]) == [(8, 4, 8, 4)]
+
+
+def test_one_that_cannot_be_measured_again_does_not_end_the_rounds(tmp_path: Path, believe: Believe) -> None:
+    believe(lambda assignment: memory(assignment) / 1000)
+    log = tmp_path / "log"
+    result = searched()
+    ranked = believed_inside(result, LIMIT)
+    assert widths(ranked)[0] == (2, 2, 2, 2)
+    _, measured = confirmed(result, deferred(log, broken=(2, 2, 2, 2)))
+    assert [item.trial for item in measured] == ranked[1 : len(measured) + 1]
+    assert len(measured) > CANDIDATES
+
+
+# Stopped, and gone on with.
+
+
+def test_ctrl_c_ends_the_repeats_with_what_was_measured_and_nothing_finished_is_repeated_later(
+    tmp_path: Path, believe: Believe
+) -> None:
+    believe(only({LUCKY: 0.01, LEAST: 0.02}))
+    result, log, storage = searched(lucky), tmp_path / "log", tmp_path / "study.log"
+    broken_off = confirm(
+        result, deferred(log, interrupt=4), least_accuracy=LIMIT, storage=storage, study="bits"
+    )
+    assert broken_off.interrupted
+    assert broken_off.chosen is None
+    assert len(broken_off.measured) <= 1
+    assert len(uses(log)) == 4
+    chosen, measured = confirmed(result, deferred(log), storage=storage)
+    assert chosen is not None
+    assert short(chosen.trial.assignment) == LEAST
+    assert len(uses(log)) == len(set(uses(log))) == 2 * REPEATS
+    assert confirmed(result, deferred(log), storage=storage) == (chosen, measured)
+    assert len(uses(log)) == 2 * REPEATS
+
+
+def test_other_candidates_are_other_repeats_with_the_seeds_that_each_has(
+    tmp_path: Path, believe: Believe
+) -> None:
+    result, log, storage = searched(lucky), tmp_path / "log", tmp_path / "study.log"
+    evaluation = deferred(log, {"name": "second"})
+    believe(only({LEAST: 0.02}))
+    confirmed(result, evaluation, storage=storage)
+    first = set(repeats(log))
+    believe(only({LUCKY: 0.01, LEAST: 0.02}))
+    chosen, measured = confirmed(result, evaluation, storage=storage)
+    assert widths(measured) == [LUCKY, LEAST]
+    assert chosen == measured[1]
+    # What is measured by plan and seed is remembered so, and is not trained for again.
+    assert {use for use in repeats(log) if use[2] == LEAST} == first
+    assert len(set(repeats(log))) == 2 * len(first)
