@@ -37,10 +37,11 @@ SINGLE_PRECISION = 1e-5
 
 @dataclass(frozen=True)
 class Confirmation:
-    """A trial and the accuracies (0 to 1) that it had in repeats."""
+    """A trial, the accuracies (0 to 1) that it had in repeats, and their mean standard error over nodes."""
 
     trial: Trial
     accuracies: tuple[float, ...]
+    error: float = 0.0
 
     @property
     def accuracy(self) -> float:
@@ -49,9 +50,15 @@ class Confirmation:
 
     @property
     def least_accuracy(self) -> float:
-        """The lower end of the one-sided 95 % interval of the mean (Student's t over the repeats)."""
+        """The lower end of the mean's one-sided 95 % interval over repeats (Student's t), less `error`.
+
+        Both are independent, so their squares add up. Repeats share their nodes: more of them do not make
+        the error over nodes smaller.
+        """
         error = statistics.stdev(self.accuracies) / math.sqrt(len(self.accuracies))
-        return self.accuracy - float(stdtrit(len(self.accuracies) - 1, CONFIDENCE)) * error
+        return self.accuracy - math.hypot(
+            float(stdtrit(len(self.accuracies) - 1, CONFIDENCE)) * error, self.error
+        )
 
 
 @dataclass(frozen=True)
@@ -126,7 +133,7 @@ def believed_inside(result: SearchResult, least_accuracy: float) -> list[Trial]:
     """
     measured = [trial for trial in result.trials if trial.accuracy is not None]
     codes = np.array([result.space.codes(trial.assignment) for trial in measured])
-    values = np.array([trial.accuracy for trial in measured], dtype=float)
+    values = np.array([trial.sure for trial in measured], dtype=float)
     model = GaussianProcess(result.space)
     model.fit(codes, squashed(values - least_accuracy))
     mean, _ = model.predict(codes)
@@ -169,11 +176,12 @@ def _measured(
     )
     found = []
     for place, trial in enumerate(candidates, start=1):
-        values = [
-            repeat.accuracy
+        own = [
+            repeat
             for repeat in result.trials
             if repeat.assignment["candidate"] == place and repeat.accuracy is not None
         ]
-        if len(values) == repeats:
-            found.append(Confirmation(trial, tuple(values)))
+        if len(own) == repeats:
+            accuracies = tuple(repeat.accuracy or 0.0 for repeat in own)
+            found.append(Confirmation(trial, accuracies, statistics.fmean(repeat.error for repeat in own)))
     return Confirmed(None, tuple(found), result.interrupted)

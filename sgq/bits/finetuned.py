@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from functools import cached_property
-from math import ceil
+from math import ceil, sqrt
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from sgq.bits.trials import Evaluation
 from sgq.models import GENERAL_TRAINING, TrainingDefaults
 from sgq.pipeline.applying import finetune
 from sgq.pipeline.distillation import Teacher
-from sgq.pipeline.evaluation import accuracy
+from sgq.pipeline.evaluation import accuracy, evaluating
 from sgq.pipeline.tasks import Task
 from sgq.pipeline.training import EpochRecord
 from sgq.pipeline.wrapping import apply_plan, prequantized
@@ -63,8 +63,7 @@ class FinetunedAccuracy:
         self.memo = memo or Memo(None)
 
     def __call__(self, assignment: Assignment) -> Evaluation:
-        """Return the validation accuracy of an assignment, and the share of the epochs that it was trained
-        for."""
+        """Return an assignment's validation accuracy, its standard error, and the share of epochs it had."""
         return self.of_plan(self.space.plan_of(assignment), seed=self.seed)
 
     def of_plan(self, plan: Plan, *, seed: int) -> Evaluation:
@@ -106,6 +105,7 @@ class FinetunedAccuracy:
             repr(self.training),
             str(seed),
             repr(self._floors(plan.finetuning)),
+            "with error",
         )
         return hashlib.sha256("|".join(parts).encode()).hexdigest()[:24]
 
@@ -135,9 +135,29 @@ class FinetunedAccuracy:
                 seed=seed,
                 give_up=give_up,
             )
+            error = self._error(wrapped, static)
         epochs = plan.finetuning.epochs
         budget = len(history.epochs) / epochs if epochs else 1.0
-        return Evaluation(history.val_accuracy, budget)
+        return Evaluation(history.val_accuracy, budget, error)
+
+    def _error(self, model: nn.Module, task: Task) -> float:
+        """Return the standard error of the drop from the float model, of two accuracies on the same nodes.
+
+        Of n nodes, b went wrong and c right: its variance is (b + c - (b - c)^2 / n) / n^2 (McNemar).
+        """
+        changed = self._float_right.double() - _right(model, task).double()
+        return float(changed.std(correction=0)) / sqrt(len(changed))
+
+    @cached_property
+    def _float_right(self) -> Tensor:
+        return _right(self.model, self.task)
+
+
+def _right(model: nn.Module, task: Task) -> Tensor:
+    """Return for each row of validation whether a model classifies it right: [rows]."""
+    with evaluating(model):
+        logits, labels = task.predictions(model, "val")
+    return logits.argmax(dim=-1) == labels
 
 
 def _add(digest: hashlib._Hash, name: str, value: object) -> None:

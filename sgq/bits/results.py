@@ -62,6 +62,7 @@ def study_report(
             state=trial.state,
             packed_bytes=trial.memory,
             accuracy_val=trial.accuracy,
+            accuracy_error=trial.error,
             assignment=tuple(trial.assignment.items()),
             budget=trial.budget,
             seconds=trial.seconds,

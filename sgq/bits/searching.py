@@ -53,7 +53,7 @@ class SearchResult:
     def holds(self, trial: Trial) -> bool:
         """Return whether a trial had its full budget and is inside the limits."""
         return trial.state == "finished" and self.limits.hold(
-            accuracy=trial.accuracy, memory=trial.memory, reference=self.reference
+            accuracy=trial.sure, memory=trial.memory, reference=self.reference
         )
 
 
@@ -191,7 +191,7 @@ def _result(study: optuna.Study, job: Work, *, interrupted: bool) -> SearchResul
     inside = [
         record
         for record in whole
-        if job.limits.hold(accuracy=record.accuracy, memory=record.memory, reference=reference)
+        if job.limits.hold(accuracy=record.sure, memory=record.memory, reference=reference)
     ]
     # Where all were given up early, the nearest of those is better than none.
     known = whole or [record for record in records if record.accuracy is not None]
@@ -214,8 +214,8 @@ def best_of(trials: Sequence[Trial], limits: Limits) -> Trial | None:
     if not trials:
         return None
     if limits.of_accuracy:
-        return min(trials, key=lambda trial: (trial.memory, -(trial.accuracy or 0.0)))
-    return min(trials, key=lambda trial: (-(trial.accuracy or 0.0), trial.memory))
+        return min(trials, key=lambda trial: (trial.memory, -(trial.sure or 0.0)))
+    return min(trials, key=lambda trial: (-(trial.sure or 0.0), trial.memory))
 
 
 def _nearest(limits: Limits, whole: Sequence[Trial]) -> Limits:
@@ -237,7 +237,7 @@ def _remark(job: Work, known: Sequence[Trial], records: Sequence[Trial], referen
         if least > limits.memory:
             return f"the narrowest assignment needs {least:.0f} bytes, over the limit of {limits.memory:.0f}"
         known = [trial for trial in known if trial.memory <= limits.memory] or known
-    best = max(trial.accuracy or 0.0 for trial in known)
+    best = max(trial.sure or 0.0 for trial in known)
     if limits.accuracy_drop is not None and reference is None:
         widest = job.space.assignment(job.space.widest)
         reason = next((record.reason for record in records if record.assignment == widest), "")

@@ -19,6 +19,8 @@ State = Literal["finished", "stopped", "failed"]
 
 BUDGET, SECONDS, MEMORY, REASON, COPY = "budget", "seconds", "memory", "reason", "not_counted"
 """User attributes of a trial: share of the budget, seconds, bytes, why it failed, why it does not count."""
+ACCURACY, ERROR = "accuracy", "error"
+"""Those of an accuracy with a standard error, and of the error; the trial's first value is the difference."""
 OVER_MEMORY = "over the memory limit"
 """Why a trial does not count that nobody has to try again."""
 MOST_DEATHS = 2
@@ -29,7 +31,8 @@ MOST_DEATHS = 2
 class Trial:
     """One measured assignment. `memory` is in bytes, `accuracy` from 0 to 1 (None where it failed).
 
-    A stopped trial had only the share `budget` of its epochs: its accuracy was hopeless by then.
+    `error` is the accuracy's standard error; limits have to be held by what is left without it. A stopped
+    trial had only the share `budget` of its epochs: its accuracy was hopeless by then.
     """
 
     number: int
@@ -40,14 +43,24 @@ class Trial:
     budget: float = 1.0
     seconds: float = 0.0
     reason: str = ""
+    error: float = 0.0
+
+    @property
+    def sure(self) -> float | None:
+        """The accuracy less its standard error."""
+        return None if self.accuracy is None else self.accuracy - self.error
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an `evaluate` may return instead of a number: an accuracy (0 to 1) at a share of the budget."""
+    """What an `evaluate` may return instead of a number: an accuracy (0 to 1) at a share of the budget.
+
+    `error` is its standard error: a search holds its limits, and looks, by the accuracy less the error.
+    """
 
     accuracy: float
     budget: float = 1.0
+    error: float = 0.0
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
@@ -136,11 +149,12 @@ def record_of(space: Space, trial: FrozenTrial) -> Trial | None:
         number=trial.number,
         assignment=space.assignment(codes),
         memory=float(attributes[MEMORY]) if failed else trial.values[1],
-        accuracy=None if failed else trial.values[0],
+        accuracy=None if failed else float(attributes.get(ACCURACY, trial.values[0])),
         state="failed" if failed else "finished" if budget >= 1.0 else "stopped",
         budget=budget,
         seconds=float(attributes.get(SECONDS, 0.0)),
         reason=str(attributes.get(REASON, "")),
+        error=float(attributes.get(ERROR, 0.0)),
     )
 
 

@@ -17,8 +17,10 @@ from sgq.bits.limits import Limits
 from sgq.bits.proposals import MemoryOf
 from sgq.bits.space import Assignment, Codes, Space
 from sgq.bits.trials import (
+    ACCURACY,
     BUDGET,
     COPY,
+    ERROR,
     MEMORY,
     MOST_DEATHS,
     OVER_MEMORY,
@@ -144,8 +146,7 @@ def is_over(job: Work, trials: Sequence[FrozenTrial], done: int) -> bool:
     if whole and is_over_memory(job, job.space.widest):
         return False  # it is not accuracy alone that rules out more bits
     return not any(
-        job.limits.hold(accuracy=record.accuracy, memory=record.memory, reference=reference)
-        for record in whole
+        job.limits.hold(accuracy=record.sure, memory=record.memory, reference=reference) for record in whole
     )
 
 
@@ -236,6 +237,8 @@ def _evaluate(
             reason = f"expected an accuracy from 0 to 1 (got {found.accuracy!r})"
         elif not is_accuracy(found.budget):
             reason = f"expected a budget from 0 to 1 (got {found.budget!r})"
+        elif not is_accuracy(found.error):
+            reason = f"expected a standard error from 0 to 1 (got {found.error!r})"
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
     try:
@@ -246,12 +249,16 @@ def _evaluate(
             return
         if found.budget < 1.0:
             trial.set_user_attr(BUDGET, float(found.budget))
+        if found.error:
+            trial.set_user_attr(ACCURACY, float(found.accuracy))
+            trial.set_user_attr(ERROR, float(found.error))
+        sure = float(found.accuracy) - float(found.error)
         is_widest = codes == job.space.widest
         reference = found.accuracy if is_widest else reference_of(job.space, records_of(job.space, known))
         least = job.limits.least_accuracy(reference)
         if least is not None:
-            trial.set_constraint("accuracy", least - float(found.accuracy))
-        study.tell(trial, (float(found.accuracy), memory))
+            trial.set_constraint("accuracy", least - sure)
+        study.tell(trial, (sure, memory))
     except UpdateFinishedTrialError:
         pass  # retired meanwhile
 
@@ -270,8 +277,9 @@ def _tell_copy(study: optuna.Study, trial: optuna.Trial, twin: FrozenTrial) -> N
     """Give the sampler the known result again, where there is one, without counting it."""
     trial.set_user_attr(COPY, twin.number)
     if twin.state is TrialState.COMPLETE:
-        if BUDGET in twin.user_attrs:
-            trial.set_user_attr(BUDGET, twin.user_attrs[BUDGET])
+        for name in (BUDGET, ACCURACY, ERROR):
+            if name in twin.user_attrs:
+                trial.set_user_attr(name, twin.user_attrs[name])
         for name, value in twin.constraints.items():
             trial.set_constraint(name, value)
         study.tell(trial, twin.values)

@@ -13,6 +13,7 @@ FIELDS = (
     "state",
     "packed_bytes",
     "accuracy_val",
+    "accuracy_error",
     "accuracy_val_again",
     "repeats",
     "budget",

@@ -23,7 +23,8 @@ class TrialRow:
     A stopped trial's finetuning ended at an early rung, so its accuracy is of a smaller `budget` (a share
     of the whole finetuning); a failed one says in `reason` why. `holds` means inside the limits, `on_front`
     that no other trial is both smaller and more accurate. `accuracy_val_again` is the mean over `repeats` of
-    the best ones, that were measured again; one measurement may have been luck.
+    the best ones, that were measured again; one measurement may have been luck. `accuracy_error` is the
+    standard error of the accuracy: limits are held by what is left without it.
     """
 
     number: int
@@ -38,6 +39,7 @@ class TrialRow:
     holds: bool = True
     accuracy_val_again: float | None = None
     repeats: int = 0
+    accuracy_error: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,6 +89,13 @@ def test_what_must_hold_is_the_lower_end_of_the_interval_of_the_mean() -> None:
     assert Confirmation(item.trial, (0.7,) * 5).least_accuracy == pytest.approx(0.7)
 
 
+def test_the_error_over_nodes_counts_beside_that_of_the_repeats() -> None:
+    item = Confirmation(Trial(0, {}, 1.0, 0.9), (0.80, 0.82, 0.84, 0.86, 0.88), error=0.04)
+    assert item.least_accuracy == pytest.approx(
+        0.84 - math.hypot(2.1318 * 0.01 * math.sqrt(2), 0.04), abs=1e-6
+    )
+
+
 @pytest.mark.parametrize(("least", "holds"), [(0.8827, True), (0.8828, False)])
 def test_a_trial_holds_a_limit_at_the_lower_end_of_its_interval(
     tmp_path: Path, believe: Believe, least: float, holds: bool

@@ -79,11 +79,29 @@ def test_the_same_plan_and_seed_give_the_same_accuracy_whatever_was_evaluated_be
     assert len(trainings) == 3
 
 
+def test_the_error_is_that_of_a_drop_on_the_same_nodes(model: nn.Module) -> None:
+    evaluation = evaluation_of(model, text=SPACE.replace("epochs: 6", "epochs: 0"))
+    found = evaluation(NARROW)
+    task = evaluation.task
+    quantized = sgq.apply(model, evaluation.space.plan_of(NARROW), task).model
+    rights = []
+    for network in (model, quantized):
+        logits, labels = task.predictions(network.eval(), "val")
+        rights.append(logits.argmax(dim=-1) == labels)
+    before, after = rights
+    wrong, right, nodes = int((before & ~after).sum()), int((after & ~before).sum()), len(before)
+    assert wrong > 0
+    expected = ((wrong + right - (wrong - right) ** 2 / nodes) ** 0.5) / nodes
+    assert found.error == pytest.approx(expected)
+    assert found.accuracy == pytest.approx(evaluation.float_accuracy - (wrong - right) / nodes)
+
+
 def test_applying_the_filled_recipe_gives_the_accuracy_of_the_trial(model: nn.Module) -> None:
     evaluation = evaluation_of(model, seed=3, least_accuracy=0.0)
     for assignment in (WIDE, NARROW):
         applied = sgq.apply(model, filled(evaluation.space.recipe, assignment), evaluation.task, seed=3)
-        assert evaluation(assignment) == Evaluation(applied.accuracy.val, 1.0)
+        found = evaluation(assignment)
+        assert (found.accuracy, found.budget) == (applied.accuracy.val, 1.0)
 
 
 def test_the_float_model_stays_as_it_is(model: nn.Module) -> None:

@@ -306,3 +306,18 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path, changes: dict[str, Any]
 def test_bytes_that_are_no_number_are_refused_with_their_assignment(packed_bytes: float) -> None:
     with pytest.raises(SearchError, match=r"memory: expected bytes \(got (nan|inf) for \{'weight': 2"):
         search(CHOICES, accuracy, lambda a: packed_bytes if a["weight"] == 2 else 1.0, 81)
+
+
+def test_limits_are_held_by_the_accuracy_less_its_error() -> None:
+    def evaluate(assignment: Assignment) -> Evaluation:
+        return Evaluation(accuracy(assignment), error=0.03 if assignment["weight"] == 4 else 0.0)
+
+    result = search(CHOICES, evaluate, memory, 81, "exhaustive", {"accuracy": 0.88})
+    assert result.best is not None
+    # All four axes as wide as they must be would be inside, but with four bits of weight nobody can be sure.
+    assert result.best.assignment == {"weight": 2, "input": 4, "message[0]": 8, "message[1]": 4}
+    unsure = next(trial for trial in result.trials if trial.assignment == BEST)
+    assert (unsure.accuracy, unsure.error) == (TOP, 0.03)
+    assert unsure.sure == pytest.approx(TOP - 0.03)
+    assert not result.holds(unsure)
+    assert unsure in result.front

@@ -97,6 +97,7 @@ def test_any_number_from_0_to_1_is_taken(value: Any) -> None:
         (True, "expected an accuracy from 0 to 1 (got True)"),
         ("0.5", "expected an accuracy from 0 to 1 (got '0.5')"),
         (Evaluation(0.5, 1.5), "expected a budget from 0 to 1 (got 1.5)"),
+        (Evaluation(0.5, 1.0, math.nan), "expected a standard error from 0 to 1 (got nan)"),
         (Evaluation(math.nan, 0.5), "expected an accuracy from 0 to 1 (got nan)"),
     ],
 )
