@@ -18,7 +18,7 @@ from sgq.bits.leases import is_retired
 from sgq.bits.limits import Limits
 from sgq.bits.proposals import History, MemoryOf, Proposer
 from sgq.bits.space import Axis, Codes, Space
-from sgq.bits.trials import BUDGET, MOST_DEATHS, REASON
+from sgq.bits.trials import BUDGET, MOST_DEATHS, REASON, accuracy_of
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -128,6 +128,7 @@ class AbsSampler(BaseSampler):
         pending: list[Codes] = []
         failed: set[Codes] = set()
         deaths: Counter[Codes] = Counter()
+        reference: float | None = None
         for trial in study.get_trials(deepcopy=False):
             codes = coding.codes(trial)
             if codes is None or trial.number == own.number:
@@ -135,6 +136,8 @@ class AbsSampler(BaseSampler):
             if trial.state is TrialState.COMPLETE and np.isfinite(trial.values[0]):
                 whole = float(trial.user_attrs.get(BUDGET, 1.0)) >= 1.0
                 measured.setdefault(codes, (sign * trial.values[0], whole))
+                if self._memory is not None and codes == coding.space.widest:
+                    reference = accuracy_of(trial)
             elif trial.state is TrialState.RUNNING:
                 pending.append(codes)
             elif is_retired(trial):
@@ -151,8 +154,7 @@ class AbsSampler(BaseSampler):
                 -1, axes
             ),
         )
-        widest = measured.get(coding.space.widest)
-        return history, failed, None if widest is None else widest[0]
+        return history, failed, reference
 
 
 @dataclass(frozen=True)

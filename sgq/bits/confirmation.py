@@ -2,8 +2,8 @@
 
 Of many noisy measurements around a limit the best one is lucky. Trials that the cost model believes inside
 the limit are finetuned anew, with other seeds and, where there are any, from other trainings of the float
-model. The smallest one wins whose mean holds the limit with a confidence of 95 %: what varies much from one
-repeat to the next has to hold it by more.
+model. The smallest one wins whose mean holds the limit less two errors: that over repeats, at 95 %, and one
+standard error over nodes. What varies much from one repeat to the next has to hold the limit by more.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class Confirmation:
 
     @property
     def least_accuracy(self) -> float:
-        """The lower end of the mean's one-sided 95 % interval over repeats (Student's t), less `error`.
+        """The mean less two errors: of a one-sided 95 % interval over repeats (Student's t), and `error`.
 
-        Both are independent, so their squares add up. Repeats share their nodes: more of them do not make
-        the error over nodes smaller.
+        They are taken as independent, so their squares add up. Repeats share their nodes: more of them do not
+        make the error over nodes smaller.
         """
         error = statistics.stdev(self.accuracies) / math.sqrt(len(self.accuracies))
         return self.accuracy - math.hypot(
@@ -106,7 +106,7 @@ def confirm(
     study: str,
     workers: int = 1,
 ) -> Confirmed:
-    """Measure trials again, from the smallest up, until the mean of one holds the limit with confidence.
+    """Measure trials again, from the smallest up, until the mean of one holds the limit less its errors.
 
     Up to eight rounds of three candidates, with ten repeats each or, of several trainings, as many as give
     each training as many turns. Finished repeats are in the storage beside the search, and are resumed.

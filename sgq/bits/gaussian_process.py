@@ -41,8 +41,7 @@ Parts: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def features_of(space: Space) -> tuple[np.ndarray, ...]:
-    """Return for every axis how narrow each of its choices is, 0 (widest) to 1; zeros for an axis without
-    order."""
+    """Return for every axis how narrow each choice is, 0 (widest) to 1; zeros for one without order."""
     levels = []
     for axis in space.axes:
         inverse = np.array([1.0 / int(bits) for bits in axis.choices]) if axis.ordered else np.zeros(1)

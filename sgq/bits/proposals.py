@@ -52,8 +52,7 @@ class History:
 
 @dataclass(frozen=True)
 class Scored:
-    """Candidates: codes [candidates, axes], their bytes, and what the model expects of them and how
-    surely."""
+    """Candidates: codes [candidates, axes], bytes, and the mean and spread of what the model expects."""
 
     codes: np.ndarray
     packed_bytes: np.ndarray

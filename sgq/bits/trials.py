@@ -149,13 +149,18 @@ def record_of(space: Space, trial: FrozenTrial) -> Trial | None:
         number=trial.number,
         assignment=space.assignment(codes),
         memory=float(attributes[MEMORY]) if failed else trial.values[1],
-        accuracy=None if failed else float(attributes.get(ACCURACY, trial.values[0])),
+        accuracy=None if failed else accuracy_of(trial),
         state="failed" if failed else "finished" if budget >= 1.0 else "stopped",
         budget=budget,
         seconds=float(attributes.get(SECONDS, 0.0)),
         reason=str(attributes.get(REASON, "")),
         error=float(attributes.get(ERROR, 0.0)),
     )
+
+
+def accuracy_of(trial: FrozenTrial) -> float:
+    """Return the accuracy of a finished trial of a search, its standard error not taken off."""
+    return float(trial.user_attrs.get(ACCURACY, trial.values[0]))
 
 
 def records_of(space: Space, trials: Iterable[FrozenTrial]) -> tuple[Trial, ...]:

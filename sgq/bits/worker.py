@@ -253,14 +253,21 @@ def _evaluate(
             trial.set_user_attr(ACCURACY, float(found.accuracy))
             trial.set_user_attr(ERROR, float(found.error))
         sure = float(found.accuracy) - float(found.error)
-        is_widest = codes == job.space.widest
-        reference = found.accuracy if is_widest else reference_of(job.space, records_of(job.space, known))
-        least = job.limits.least_accuracy(reference)
+        least = job.limits.least_accuracy(_reference_for(job, codes, found, known))
         if least is not None:
             trial.set_constraint("accuracy", least - sure)
         study.tell(trial, (sure, memory))
     except UpdateFinishedTrialError:
         pass  # retired meanwhile
+
+
+def _reference_for(job: Work, codes: Codes, found: Evaluation, known: Sequence[FrozenTrial]) -> float | None:
+    """Return the accuracy that a drop counts from; None where no drop is limited, or it is not known yet."""
+    if job.limits.accuracy_drop is None:
+        return None
+    return (
+        found.accuracy if codes == job.space.widest else reference_of(job.space, records_of(job.space, known))
+    )
 
 
 def _twin(space: Space, trials: Sequence[FrozenTrial], codes: Codes, number: int) -> FrozenTrial | None:

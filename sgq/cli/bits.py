@@ -54,8 +54,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="a checkpoint of another training of the model: the search measures on all by turns, and so "
-        "does not learn the luck of one; may be given several times",
+        help="a checkpoint of another training of the model: each trial is measured on one of them, so that "
+        "the search does not learn the luck of one; may be given several times",
     )
     parser.add_argument(
         "--sampler",

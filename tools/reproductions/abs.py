@@ -42,7 +42,7 @@ class Searched:
     """One finished search; accuracies 0 to 1 on validation, seconds of the search and of its repeats.
 
     A resumed search took at least `trials_s`, the seconds of all trials by the number of workers.
-    `confirmed_val` is None where nothing held the limit with 95 % confidence in repeats.
+    `confirmed_val` is None where nothing held the limit less its errors in repeats.
     """
 
     model: str
