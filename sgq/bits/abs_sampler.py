@@ -136,8 +136,9 @@ class AbsSampler(BaseSampler):
             if trial.state is TrialState.COMPLETE and np.isfinite(trial.values[0]):
                 whole = float(trial.user_attrs.get(BUDGET, 1.0)) >= 1.0
                 measured.setdefault(codes, (sign * trial.values[0], whole))
-                if self._memory is not None and codes == coding.space.widest:
-                    reference = accuracy_of(trial)
+                if codes == coding.space.widest:
+                    # Only a trial of a search of ours says its accuracy in an attribute.
+                    reference = sign * trial.values[0] if self._memory is None else accuracy_of(trial)
             elif trial.state is TrialState.RUNNING:
                 pending.append(codes)
             elif is_retired(trial):

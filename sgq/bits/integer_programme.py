@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from scipy.optimize import Bounds, LinearConstraint, milp
@@ -19,7 +18,8 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from sgq.bits.limits import Limits
 from sgq.bits.proposals import MemoryOf
 from sgq.bits.space import Codes, Space
-from sgq.bits.trials import codes_of, distributions, is_measured, parameters_of, taken_codes
+from sgq.bits.space_sampler import SpaceSampler
+from sgq.bits.trials import codes_of, is_measured, parameters_of, taken_codes
 
 SHARES = (1.0, 0.5, 1.5, 0.75, 1.25, 0.25, 2.0)
 """The accuracy limit's drop times these are the first drops that are solved for."""
@@ -28,30 +28,24 @@ SWEPT_DROP, SWEEP = 0.2, 400
 SECONDS_A_SOLUTION = 1.0
 
 
-class IntegerProgrammeSampler(BaseSampler):
+class IntegerProgrammeSampler(SpaceSampler):
     """Measure every axis alone, then solve the integer programme for one drop after another."""
 
     def __init__(self, space: Space, memory: MemoryOf, *, limits: Limits, seed: int = 0) -> None:
-        self._space = space
+        super().__init__(space, seed=seed)
         self._memory = memory
         self._limits = limits
-        self._random = RandomSampler(seed=seed)
         self._generator = np.random.default_rng(seed)
         self._alone = list(_one_axis_each(space))
         self._solved_with = -1
         self._solutions: Iterator[Codes] = iter(())
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return the axes of the space."""
-        del study, trial
-        return distributions(self._space)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return the next single-axis assignment, the next solution, or a random one after them."""
         del search_space
-        trials = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+        trials = self.others(study, trial)
         taken = taken_codes(self._space, trials)
         for codes in self._alone:
             if codes not in taken:
@@ -92,12 +86,6 @@ class IntegerProgrammeSampler(BaseSampler):
             for index in np.flatnonzero(solution.x > 0.5):
                 chosen[owner[index]] = self._alone[1 + index][owner[index]]
             yield tuple(chosen)
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """Return a random value, for a parameter that is no axis."""
-        return self._random.sample_independent(study, trial, param_name, param_distribution)
 
 
 def _one_axis_each(space: Space) -> Iterator[Codes]:

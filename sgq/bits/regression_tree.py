@@ -11,46 +11,40 @@ from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from sgq.bits.limits import Limits
 from sgq.bits.proposals import MemoryOf, row_keys
 from sgq.bits.space import Space
-from sgq.bits.trials import codes_of, distributions, parameters_of, taken_codes
+from sgq.bits.space_sampler import SpaceSampler
+from sgq.bits.trials import codes_of, parameters_of, taken_codes
 
 ROUND = 40
 SAMPLED = 2000
 TOLERANCE = 0.005
 
 
-class RegressionTreeSampler(BaseSampler):
+class RegressionTreeSampler(SpaceSampler):
     """Propose what a regression tree predicts to hold the accuracy limit with the least memory.
 
     Without an accuracy limit the bound is the best accuracy measured so far.
     """
 
     def __init__(self, space: Space, memory: MemoryOf, *, limits: Limits, seed: int = 0) -> None:
-        self._space = space
+        super().__init__(space, seed=seed)
         self._memory = memory
         self._limits = limits
         self._seed = seed
-        self._random = RandomSampler(seed=seed)
         self._round = -1
         self._batch = np.zeros((0, len(space.axes)), dtype=np.int64)
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return the axes of the space."""
-        del study, trial
-        return distributions(self._space)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return the next assignment of the round, or a random one where all of it is measured."""
         del search_space
-        trials = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+        trials = self.others(study, trial)
         taken = sorted(taken_codes(self._space, trials))
         finished = [other for other in trials if other.state is TrialState.COMPLETE]
         generator = np.random.default_rng((self._seed, len(trials)))
@@ -79,9 +73,3 @@ class RegressionTreeSampler(BaseSampler):
         kept = sampled[predicted >= (accuracy.max() if bound is None else bound) - TOLERANCE]
         chosen = kept if len(kept) >= ROUND else sampled[np.argsort(-predicted)[:ROUND]]
         return chosen[np.argsort(self._memory(chosen), kind="stable")]
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """Return a random value, for a parameter that is no axis."""
-        return self._random.sample_independent(study, trial, param_name, param_distribution)

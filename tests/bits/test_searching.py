@@ -321,3 +321,14 @@ def test_limits_are_held_by_the_accuracy_less_its_error() -> None:
     assert unsure.sure == pytest.approx(TOP - 0.03)
     assert not result.holds(unsure)
     assert unsure in result.front
+
+
+def test_a_drop_counts_from_the_accuracy_of_the_widest_one_and_not_less_its_error() -> None:
+    def evaluate(assignment: Assignment) -> Evaluation:
+        return Evaluation(accuracy(assignment), error=0.01)
+
+    result = search(CHOICES, evaluate, memory, 40, limit={"accuracy_drop": 0.035})
+    assert result.reference == TOP
+    assert result.best is not None
+    # Two points for the narrowest weights and one of error are inside, three points for inputs are not.
+    assert result.best.assignment == {**BEST, "weight": 2}
