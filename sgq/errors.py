@@ -7,9 +7,11 @@ from quantizers.errors import QuantizerError, SgqError, nearest_name
 __all__ = [
     "CheckpointError",
     "DataError",
+    "GenotypeError",
     "LimitError",
     "ModelError",
     "PlanError",
+    "ProfileError",
     "QuantizerError",
     "RecipeError",
     "SearchError",
@@ -33,6 +35,10 @@ class ModelError(UsageError):
     """A model is unknown, cannot be built, or does not run on the data."""
 
 
+class GenotypeError(ModelError):
+    """The file of an architecture is not valid; the message has a line `file:line:col: …` for every fault."""
+
+
 class RecipeError(SgqError):
     """A recipe is not valid; the message has a line `file:line:col: …` for every fault."""
 
@@ -47,6 +53,12 @@ class PlanError(SgqError):
 
 class CheckpointError(SgqError):
     """A checkpoint is unreadable or does not fit the model."""
+
+    exit_code = 2
+
+
+class ProfileError(SgqError):
+    """A device profile or its measurements are unknown, unreadable, or lack a number that is asked for."""
 
     exit_code = 2
 

@@ -62,7 +62,7 @@ class Recorder:
 
     def __init__(self, trace: Trace, path: str, module: nn.Module) -> None:
         self.trace, self.path = trace, path
-        self.transparent = not isinstance(module, MessagePassing) and not has_matrix(module)
+        self.transparent = not is_layer(module)
         self.edges = 0
         self.pure_gather = False
         self.lifted: dict[str, frozenset[str]] = {}
@@ -157,6 +157,15 @@ def _is_gather(result: Tensor, source: Tensor) -> bool:
 def has_matrix(module: nn.Module) -> bool:
     """Return whether the module itself has a parameter of two or more dimensions."""
     return any(parameter is not None and parameter.dim() >= 2 for parameter in module._parameters.values())
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether what enters a module is a site: of a convolution, one with a matrix, or with `reads_rows`.
+
+    An activation or a dropout is none. A module of no parameters whose kernel reads rows one by one (nearest
+    neighbours, pooling) sets `reads_rows = True` on its class.
+    """
+    return isinstance(module, MessagePassing) or has_matrix(module) or getattr(module, "reads_rows", False)
 
 
 def tensor_key(tensor: Tensor) -> TensorKey:

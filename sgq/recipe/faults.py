@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from quantizers.errors import nearest_name
 from sgq.recipe.positions import Fault, Path, Positions
-from sgq.recipe.schema import PARTS
+from sgq.recipe.schema import PARTS, Part
 
 _EXPECTED = {
     "int_type": "a whole number",
@@ -32,8 +32,12 @@ _EXPECTED = {
 }
 
 
-def schema_faults(error: ValidationError, positions: Positions) -> Iterator[Fault]:
-    """Yield a fault for every error of a recipe's validation.
+Parts = Mapping[tuple[str, ...], type[Part]]
+"""Which model describes the mapping at a path (list indices left out)."""
+
+
+def schema_faults(error: ValidationError, positions: Positions, *, parts: Parts = PARTS) -> Iterator[Fault]:
+    """Yield a fault for every error of a file's validation; `parts` are those of its schema.
 
     A missing key is left out where an unknown key beside it is a misspelling of it.
     """
@@ -42,9 +46,9 @@ def schema_faults(error: ValidationError, positions: Positions) -> Iterator[Faul
     for detail in details:
         if detail["type"] == "extra_forbidden":
             path = positions.data_path(detail["loc"])
-            guess = nearest_name(str(path[-1]), known_keys(path[:-1]))
+            guess = nearest_name(str(path[-1]), known_keys(path[:-1], parts))
             misspelt.add((path[:-1], guess))
-            message = f'unknown key "{path[-1]}".{guess} Known: {", ".join(known_keys(path[:-1]))}'
+            message = f'unknown key "{path[-1]}".{guess} Known: {", ".join(known_keys(path[:-1], parts))}'
             yield Fault(positions.of_key(path), message)
     for detail in details:
         path = positions.data_path(detail["loc"])
@@ -56,18 +60,21 @@ def schema_faults(error: ValidationError, positions: Positions) -> Iterator[Faul
             yield Fault(positions.of_value(path), f"{label(path)}{_sentence(detail)}")
 
 
-def known_keys(path: Path) -> tuple[str, ...]:
+def known_keys(path: Path, parts: Parts = PARTS) -> tuple[str, ...]:
     """Return the valid keys of the mapping at `path`."""
     names = tuple(part for part in path if isinstance(part, str))
-    return tuple(PARTS[names].model_fields)
+    return tuple(parts[names].model_fields)
 
 
 def label(path: Path) -> str:
     """Return a lead for a message about the value at `path`: `rule 2, bits.by_bucket: `."""
-    rule = f"rule {path[1] + 1}" if len(path) > 1 and isinstance(path[1], int) else ""
-    keys = path[2:] if rule else path
+    item = ""
+    if len(path) > 1 and isinstance(path[1], int):
+        # A genotype's positions are numbered as modules are, from 0.
+        item = f"position {path[1]}" if path[0] == "positions" else f"rule {path[1] + 1}"
+    keys = path[2:] if item else path
     names = ".".join(part for part in keys if isinstance(part, str))
-    lead = ", ".join(part for part in (rule, names) if part)
+    lead = ", ".join(part for part in (item, names) if part)
     return f"{lead}: " if lead else ""
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from sgq.errors import RecipeError
+from sgq.errors import RecipeError, SgqError
 from sgq.recipe.positions import START, Fault, Path, Position, Positions
 
 _TAG = "tag:yaml.org,2002:"
@@ -66,43 +66,49 @@ class YamlDocument:
     faults: tuple[Fault, ...]
 
 
-def read_text(path: str | FilePath) -> str:
-    """Return the text of a UTF-8 file; raise RecipeError if it cannot be read."""
+def read_text(path: str | FilePath, *, error: type[SgqError] = RecipeError) -> str:
+    """Return the text of a UTF-8 file; raise `error` if it cannot be read."""
     try:
         content = FilePath(path).read_bytes()
-    except OSError as error:
-        raise RecipeError(f"{path}:{START}: cannot read the file: {error.strerror or error}") from error
+    except OSError as fault:
+        raise error(f"{path}:{START}: cannot read the file: {fault.strerror or fault}") from fault
     try:
         return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = content[: error.start]
+    except UnicodeDecodeError as fault:
+        before = content[: fault.start]
         position = Position(before.count(b"\n") + 1, len(before) - before.rfind(b"\n"))
-        raise RecipeError(f"{path}:{position}: expected UTF-8 text (got {error.reason})") from error
+        raise error(f"{path}:{position}: expected UTF-8 text (got {fault.reason})") from fault
 
 
-def read_yaml(text: str, *, file: str = "<string>") -> YamlDocument:
-    """Return the mapping that `text` holds with the faults in it.
+def read_yaml(
+    text: str,
+    *,
+    file: str = "<string>",
+    what: str = "recipe",
+    error: type[SgqError] = RecipeError,
+) -> YamlDocument:
+    """Return the mapping that `text` holds with the faults in it; `what` the file is to be.
 
-    Raises RecipeError when the text is no YAML mapping at all.
+    Raises `error` when the text is no YAML mapping at all.
     """
     try:
         loader = StrictLoader(text)
         node = loader.get_single_node()
         if node is None:
-            raise RecipeError(f"{file}:{START}: expected a recipe (got an empty file)")
+            raise error(f"{file}:{START}: expected a {what} (got an empty file)")
         builder = _Builder(loader.faults)
         data = builder.build(node, ())
-    except yaml.MarkedYAMLError as error:
-        raise RecipeError(f"{file}:{_syntax_fault(error)}") from error
-    except yaml.reader.ReaderError as error:
-        before = text[: error.position]
+    except yaml.MarkedYAMLError as fault:
+        raise error(f"{file}:{_syntax_fault(fault)}") from fault
+    except yaml.reader.ReaderError as fault:
+        before = text[: fault.position]
         position = Position(before.count("\n") + 1, len(before) - before.rfind("\n"))
-        raise RecipeError(f"{file}:{position}: {error.reason} (got {error.character!r})") from error
-    except RecursionError as error:
-        raise RecipeError(f"{file}:{START}: nested too deeply") from error
+        raise error(f"{file}:{position}: {fault.reason} (got {fault.character!r})") from fault
+    except RecursionError as fault:
+        raise error(f"{file}:{START}: nested too deeply") from fault
     if not isinstance(data, dict):
         kind = "a list" if isinstance(data, list) else repr(data)
-        raise RecipeError(f"{file}:{builder.values[()]}: expected a mapping (got {kind})")
+        raise error(f"{file}:{builder.values[()]}: expected a mapping (got {kind})")
     return YamlDocument(data, Positions(file, builder.values, builder.keys), tuple(builder.faults))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sgq.errors import RecipeError
+from sgq.errors import RecipeError, SgqError
 
 Path = tuple[str | int, ...]
 """The keys and list indices that lead from the top of a document to one of its nodes."""
@@ -63,8 +63,8 @@ class Positions:
         return f"{self.file}:{self.of_value(location)}"
 
 
-def raise_faults(file: str, faults: Iterable[Fault]) -> None:
-    """Raise a RecipeError with one line a fault, sorted by position; do nothing without faults."""
+def raise_faults(file: str, faults: Iterable[Fault], *, error: type[SgqError] = RecipeError) -> None:
+    """Raise an error with one line a fault, sorted by position; do nothing without faults."""
     lines = [f"{file}:{fault.position}: {fault.message}" for fault in sorted(set(faults))]
     if lines:
-        raise RecipeError("\n".join(lines))
+        raise error("\n".join(lines))

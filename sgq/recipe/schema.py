@@ -36,7 +36,8 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
-def _is_mapping(tag: str, *, other: str) -> Callable[[Any], str]:
+def is_mapping(tag: str, *, other: str) -> Callable[[Any], str]:
+    """Return what tells the tag of a union of a mapping and something else."""
     return lambda value: tag if isinstance(value, Mapping | BaseModel) else other
 
 
@@ -63,7 +64,7 @@ class QuantizerChoices(Part):
 
 WidthOrChoices = Annotated[
     Annotated[Width, Tag("a width")] | Annotated[WidthChoices, Tag("width choices")],
-    Discriminator(_is_mapping("width choices", other="a width")),
+    Discriminator(is_mapping("width choices", other="a width")),
 ]
 
 
@@ -164,11 +165,11 @@ class Rule(Part):
     match: Match = Match()
     bits: Annotated[
         Annotated[Width, Tag("a width")] | Annotated[WidthTable, Tag("a table")],
-        Discriminator(_is_mapping("a table", other="a width")),
+        Discriminator(is_mapping("a table", other="a width")),
     ]
     quantizer: Annotated[
         Annotated[QuantizerName, Tag("a name")] | Annotated[QuantizerChoices, Tag("quantizer choices")],
-        Discriminator(_is_mapping("quantizer choices", other="a name")),
+        Discriminator(is_mapping("quantizer choices", other="a name")),
     ] = "affine"
     granularity: Annotated[Granularity, one_of(get_args(Granularity))] | None = None
     symmetric: Flag | None = None
@@ -224,8 +225,11 @@ class Rule(Part):
 def _version(value: Any) -> Any:
     # Python holds 1 == True == 1.0, and so does a Literal.
     if type(value) is not int or value != 1:
-        raise ValueError(f"expected 1, the only version of the recipe format (got {value!r})")
+        raise ValueError(f"expected 1, the only version of this format (got {value!r})")
     return value
+
+
+FormatVersion = Annotated[Literal[1], BeforeValidator(_version)]
 
 
 class CalibrateRule(Part):
@@ -256,7 +260,7 @@ class LimitsRule(Part):
 class Recipe(Part):
     """A recipe: rules that resolve to the specs of a model's sites, and how to calibrate and finetune."""
 
-    version: Annotated[Literal[1], BeforeValidator(_version)]
+    version: FormatVersion
     name: Annotated[Text, Field(min_length=1)]
     about: Text = ""
     degree_buckets: DegreeBuckets | None = None

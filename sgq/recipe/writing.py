@@ -18,11 +18,16 @@ def recipe_text(recipe: Recipe, *, comments: tuple[str, ...] = ()) -> str:
     `comments` lead it, a line each.
     """
     data = recipe.model_dump(mode="json", exclude_defaults=True)
-    rules = [{key: _in_line(value) for key, value in _shortened(rule).items()} for rule in data.pop("rules")]
+    rules = [{key: in_line(value) for key, value in _shortened(rule).items()} for rule in data.pop("rules")]
     document = {"version": 1, "name": data.pop("name")}
     document |= {key: data.pop(key) for key in ("about", "degree_buckets") if key in data}
     document |= {"rules": rules, **data}
-    document = {key: value if key == "rules" else _in_line(value) for key, value in document.items()}
+    document = {key: value if key == "rules" else in_line(value) for key, value in document.items()}
+    return yaml_text(document, comments=comments)
+
+
+def yaml_text(document: dict[str, Any], *, comments: tuple[str, ...] = ()) -> str:
+    """Return plain data as YAML that `read_yaml` reads back; `comments` lead it, a line each."""
     text: str = yaml.dump(
         document,
         Dumper=_Dumper,
@@ -82,7 +87,8 @@ _Dumper.add_representer(_InLine, _represent_mapping)
 _Dumper.add_representer(_InLineList, _represent_list)
 
 
-def _in_line(value: Any) -> Any:
+def in_line(value: Any) -> Any:
+    """Return a mapping or a list that `yaml_text` writes on one line; anything else as it is."""
     if isinstance(value, dict):
-        return _InLine({key: _in_line(part) for key, part in value.items()})
-    return _InLineList(map(_in_line, value)) if isinstance(value, list) else value
+        return _InLine({key: in_line(part) for key, part in value.items()})
+    return _InLineList(map(in_line, value)) if isinstance(value, list) else value

@@ -219,7 +219,7 @@ def test_a_fault_outside_the_rules_is_one_line_at_its_position(line: str, fault:
 @pytest.mark.parametrize("version", ["2", "true", "1.0", "'1'"])
 def test_any_version_but_one_is_an_error(version: str) -> None:
     [fault] = faults(f"version: {version}\nname: x\nrules: [{{bits: 8}}]\n")
-    assert fault.startswith("r.yaml:1:10: version: expected 1, the only version of the recipe format (got ")
+    assert fault.startswith("r.yaml:1:10: version: expected 1, the only version of this format (got ")
 
 
 def test_missing_keys_and_empty_rules_are_faults() -> None:

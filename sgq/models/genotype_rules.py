@@ -1,0 +1,206 @@
+"""What each position of a genotype reads and makes, and why some genotypes cannot run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from sgq.errors import ModelError
+from sgq.models.genotype import (
+    MOST_CROSSINGS,
+    Aggregate,
+    Combine,
+    Communicate,
+    Concat,
+    Connect,
+    EdgeMlp,
+    Genotype,
+    Operation,
+    Pool,
+    Sample,
+    message_channels,
+)
+
+RowsOf = Literal["nodes", "graphs"]
+HEAD: Literal["head"] = "head"
+INPUT = -1
+"""Where the data's own features come from, as a position."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features as they are between two positions: made at position `made_by`, one row a node or a graph."""
+
+    made_by: int
+    channels: int
+    rows: RowsOf = "nodes"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One position with what it reads and makes.
+
+    `added` are the features that a skip adds, `joined` those that a concat puts side by side; `k` is how many
+    neighbours each node has at an aggregation, None for those of the data's own edges.
+    """
+
+    position: int
+    operation: Operation
+    read: Features
+    made: Features
+    added: Features | None = None
+    joined: tuple[Features, ...] = ()
+    sampled_at: int | None = None
+    k: int | None = None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a genotype cannot run: at which position (or the head), and the reason."""
+
+    position: int | Literal["head"]
+    reason: str
+
+    def __str__(self) -> str:
+        where = HEAD if self.position == HEAD else f"position {self.position}"
+        return f"{where}: {self.reason}"
+
+
+def stages_of(genotype: Genotype, in_channels: int, *, has_edges: bool = False) -> tuple[Stage, ...]:
+    """Return the stages of a genotype on features with so many channels; raise ModelError with all faults.
+
+    `has_edges` tells that the data comes with edges, so that nodes have neighbours before any `sample`.
+    """
+    walk = _Walk(genotype, in_channels, has_edges)
+    faults = list(walk.faults())
+    if faults:
+        raise ModelError(f'"{genotype.name}" cannot run: ' + "; ".join(map(str, faults)))
+    return tuple(walk.stages)
+
+
+def faults_of(genotype: Genotype, in_channels: int, *, has_edges: bool = False) -> tuple[Fault, ...]:
+    """Return everything that keeps a genotype from running; see `stages_of`."""
+    return tuple(_Walk(genotype, in_channels, has_edges).faults())
+
+
+def is_valid(genotype: Genotype, in_channels: int, *, has_edges: bool = False) -> bool:
+    """Whether a genotype can run."""
+    return not faults_of(genotype, in_channels, has_edges=has_edges)
+
+
+def last_features(stages: tuple[Stage, ...], in_channels: int) -> Features:
+    """Return what the head reads."""
+    return stages[-1].made if stages else Features(INPUT, in_channels)
+
+
+class _Walk:
+    """One walk over the positions: the features that are there, and the stages so far."""
+
+    def __init__(self, genotype: Genotype, in_channels: int, has_edges: bool) -> None:
+        self.genotype = genotype
+        self.stages: list[Stage] = []
+        self.now = Features(INPUT, in_channels)
+        self.made: list[Features] = [self.now]
+        self.by_position: dict[int, Features] = {}
+        self.k: int | None = None
+        self.sampled_at: int | None = None
+        self.has_neighbours = has_edges
+        self.readers: dict[Features, tuple[int | Literal["head"], str, int]] = {}
+
+    def faults(self) -> Iterator[Fault]:
+        """Walk, and yield what is wrong on the way; a faulty position passes its features on."""
+        crossings = 0
+        for position, operation in enumerate(self.genotype.positions):
+            stage = Stage(position, operation, self.now, self.now)
+            reason = self._step(stage)
+            if isinstance(operation, Communicate):
+                crossings += 1
+                if crossings > MOST_CROSSINGS:
+                    reason = f"expected at most {MOST_CROSSINGS} communicate (this is number {crossings})"
+            if reason is not None:
+                yield Fault(position, reason)
+            else:
+                yield from self._bits_agree(position, operation)
+            self.by_position[position] = self.now
+        head = self.genotype.head
+        yield from self._agree(HEAD, self.now, "input", head.input_bits)
+
+    def _step(self, stage: Stage) -> str | None:
+        """Take one position in; return why that cannot be."""
+        operation = stage.operation
+        pooled = self.now.rows == "graphs"
+        if isinstance(operation, (Sample, Aggregate, EdgeMlp, Pool)) and pooled:
+            return f"{operation.verb} after pool, which leaves one row a graph"
+        if isinstance(operation, Sample):
+            self.k, self.sampled_at, self.has_neighbours = operation.k, stage.position, True
+            self._take(stage)
+        elif isinstance(operation, (Aggregate, EdgeMlp)):
+            if not self.has_neighbours:
+                return f"{operation.verb} needs neighbours: put a sample before it, or give data with edges"
+            channels = (
+                message_channels(operation.message, self.now.channels)
+                if isinstance(operation, Aggregate)
+                else operation.width
+            )
+            stage = replace(stage, sampled_at=self.sampled_at, k=self.k)
+            self._take(stage, channels=channels)
+        elif isinstance(operation, Combine):
+            self._take(stage, channels=operation.width)
+        elif isinstance(operation, Pool):
+            self._take(stage, channels=self.now.channels * len(operation.reducers), rows="graphs")
+        elif isinstance(operation, Concat):
+            return self._concat(stage, operation)
+        elif isinstance(operation, Connect) and operation.connection == "skip":
+            return self._skip(stage)
+        else:
+            self._take(stage)
+        return None
+
+    def _take(self, stage: Stage, *, channels: int | None = None, rows: RowsOf | None = None) -> None:
+        if channels is not None:
+            self.now = Features(stage.position, channels, rows or self.now.rows)
+            self.made.append(self.now)
+        self.stages.append(replace(stage, made=self.now))
+
+    def _skip(self, stage: Stage) -> str | None:
+        for earlier in reversed(self.made[:-1]):
+            if (earlier.rows, earlier.channels) == (self.now.rows, self.now.channels):
+                self._take(replace(stage, added=earlier), channels=self.now.channels)
+                return None
+        return f"skip finds no earlier features of {self.now.channels} channels to add"
+
+    def _concat(self, stage: Stage, operation: Concat) -> str | None:
+        if not operation.positions:
+            return "concat of no positions"
+        joined = []
+        for position in operation.positions:
+            found = self.by_position.get(position)
+            if found is None:
+                return f"concat of position {position}, which does not come before it"
+            if found.rows != self.now.rows:
+                return f"concat of position {position}, which has one row for each of the {found.rows}"
+            joined.append(found)
+        self._take(replace(stage, joined=tuple(joined)), channels=sum(one.channels for one in joined))
+        return None
+
+    def _bits_agree(self, position: int, operation: Operation) -> Iterator[Fault]:
+        """Yield a fault where two positions read the same features in different bits: they are kept once."""
+        if isinstance(operation, Sample) and operation.method == "random":
+            return  # it reads no numbers
+        read = self.stages[-1].read
+        bits = operation.bits
+        for component in ("input", "message"):
+            if component in bits:
+                yield from self._agree(position, read, component, bits[component])
+
+    def _agree(
+        self, position: int | Literal["head"], read: Features, component: str, bits: int
+    ) -> Iterator[Fault]:
+        where, known_component, known = self.readers.setdefault(read, (position, component, bits))
+        if known != bits:
+            yield Fault(
+                position,
+                f"{component} of {bits} bits, but position {where} reads the same features as "
+                f"{known_component} of {known} bits: they are kept once",
+            )
