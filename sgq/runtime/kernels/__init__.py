@@ -7,16 +7,23 @@ computed; elsewhere they are computed at once.
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-import sgq.runtime.kernels.reference as reference
 from sgq.errors import ModelError
 from sgq.runtime.finish import Finish
-from sgq.runtime.kernels.contract import AttentionKind, EdgeAttention, Implementation, Reduction, Scores
+from sgq.runtime.kernels.clouds import assemble, edge_distances, neighbours
+from sgq.runtime.kernels.contract import (
+    AttentionKind,
+    EdgeAttention,
+    Implementation,
+    Reduction,
+    Scores,
+    Term,
+)
+from sgq.runtime.kernels.dispatch import check_finish, clipped, clips_rows, kernel_of
 from sgq.runtime.packed import PackedTensor
 from sgq.runtime.quantization import Quantization
 from sgq.runtime.workspace import AT_ONCE, Workspace
@@ -26,7 +33,19 @@ if TYPE_CHECKING:
     from sgq.runtime.features import BitFeatures, SparseFeatures
     from sgq.runtime.weights import IntegerWeight
 
-__all__ = ["EdgeAttention", "Scores", "aggregate", "attention", "finish_values", "linear", "quantize"]
+__all__ = [
+    "EdgeAttention",
+    "Scores",
+    "Term",
+    "aggregate",
+    "assemble",
+    "attention",
+    "edge_distances",
+    "finish_values",
+    "linear",
+    "neighbours",
+    "quantize",
+]
 
 
 def aggregate(
@@ -41,21 +60,21 @@ def aggregate(
 ) -> Tensor | PackedTensor:
     """Return, for every node, the rows of its sources brought together and finished.
 
-    "sum" weighs by the graph's weights where it has some, or by `coefficients`, an edge and head each; "mean"
-    and "max" do not. Nodes without edges get 0 before the finish.
+    "sum" weighs by the graph's weights where it has some, or by `coefficients`, an edge and head each;
+    "mean", "max" and "min" do not. Nodes without edges get 0 before the finish.
     """
-    if finish.quantization is not None and finish.quantization.clips_rows:
+    if clips_rows(finish):
         values = aggregate(
             graph, x, finish.in_float(), reduction=reduction, coefficients=coefficients,
             implementation=implementation, workspace=workspace,
         )  # fmt: skip
-        return _clipped(values, finish, workspace)
-    _check_finish(finish, graph.rows, x.layout.width)
+        return clipped(values, finish, workspace)
+    check_finish(finish, graph.rows, x.layout.width)
     if x.layout.rows != graph.sources:
         raise ModelError(f"expected rows of {graph.sources} sources (got {x.layout.rows})")
     if coefficients is not None and coefficients.codes.size(0) != graph.edges:
         raise ModelError(f"expected attention of {graph.edges} edges (got {coefficients.codes.size(0)})")
-    kernel = _kernel("aggregate", x.codes.device, implementation, workspace)
+    kernel = kernel_of("aggregate", x.codes.device, implementation, workspace)
     return kernel(graph, x, finish, reduction=reduction, coefficients=coefficients)
 
 
@@ -74,24 +93,24 @@ def linear(
     The weight's form goes with x: "tiles" for packed rows of at most 8 bits whose codes share a scale over
     channels, "rows" for sparse features, "tables" for bits, "float" for any packed rows.
     """
-    if finish.quantization is not None and finish.quantization.clips_rows:
+    if clips_rows(finish):
         values = linear(
             x, weight, finish.in_float(), addend=addend, scores=scores, implementation=implementation,
             workspace=workspace,
         )  # fmt: skip
-        return _clipped(values, finish, workspace)
+        return clipped(values, finish, workspace)
     inputs = x.layout.width if isinstance(x, PackedTensor) else x.channels
     if inputs != weight.inputs:
         raise ModelError(f"expected rows of {weight.inputs} channels (got {inputs})")
     rows = x.layout.rows if isinstance(x, PackedTensor) else x.rows
-    _check_finish(finish, rows, weight.outputs)
+    check_finish(finish, rows, weight.outputs)
     if addend is not None and (addend.shape != (rows, weight.outputs) or addend.dtype != torch.float32):
         raise ModelError(f"expected an addend of fp32 {(rows, weight.outputs)} (got {tuple(addend.shape)})")
     if scores is not None:
         wanted = (scores.vectors.size(0), rows, scores.heads)
         if scores.values.shape != wanted or scores.vectors.size(1) != weight.outputs:
             raise ModelError(f"expected room for scores {wanted} (got {tuple(scores.values.shape)})")
-    kernel = _kernel("linear", weight.data.device, implementation, workspace)
+    kernel = kernel_of("linear", weight.data.device, implementation, workspace)
     return kernel(x, weight, finish, addend=addend, scores=scores)
 
 
@@ -119,7 +138,7 @@ def attention(
             raise ModelError(f"expected {rows} rows of attention's {name} (got {side.layout.rows})")
     if source.layout.width % heads or (kind == "additive" and graph.sources != graph.rows):
         raise ModelError(f"expected rows of whole heads ({heads}), as many sources as targets")
-    kernel = _kernel("attention", source.codes.device, implementation, workspace)
+    kernel = kernel_of("attention", source.codes.device, implementation, workspace)
     return kernel(
         graph, source, target, kind=kind, heads=heads, vector=vector, slope=slope, quantization=quantization
     )
@@ -140,32 +159,8 @@ def quantize(
     """
     rows = rows or (values.size(0),)
     if quantization.clips_rows:
-        return _clipped(values, Finish(quantization=quantization, rows=rows, heads=heads), workspace)
-    return _kernel("quantize", values.device, implementation, workspace)(values, quantization, rows, heads)
-
-
-def _check_finish(finish: Finish, rows: int, width: int) -> None:
-    """Raise ModelError for a finish of other rows or channels than the sums have."""
-    if finish.rows and sum(finish.rows) != rows:
-        raise ModelError(f"expected segments of {rows} rows in all (got {sum(finish.rows)})")
-    sizes = [numbers.numel() for numbers in (finish.multiply, finish.add) if numbers is not None]
-    if width % finish.heads or any(size not in (1, width) for size in sizes):
-        raise ModelError(f"expected a finish of {width} channels, {finish.heads} heads (got {sizes})")
-
-
-def _clipped(values: Any, finish: Finish, workspace: Workspace) -> PackedTensor:
-    """Quantize rows whose ranges are searched for: the search is torch's, after the kernel."""
-    quantization = finish.quantization
-    assert quantization is not None
-    rows = finish.rows or (values.size(0),)
-
-    def search() -> tuple[Tensor, Tensor]:
-        found = reference.quantize(values, quantization, rows, finish.heads)
-        return found.codes, found.parameters
-
-    codes, parameters = workspace.computed(search)
-    layout = quantization.layout(rows, values.flatten(1).size(1) // finish.heads, heads=finish.heads)
-    return PackedTensor(codes, parameters, quantization.per, layout)
+        return clipped(values, Finish(quantization=quantization, rows=rows, heads=heads), workspace)
+    return kernel_of("quantize", values.device, implementation, workspace)(values, quantization, rows, heads)
 
 
 def finish_values(
@@ -176,26 +171,8 @@ def finish_values(
     workspace: Workspace = AT_ONCE,
 ) -> Tensor | PackedTensor:
     """Return values [rows, width] finished."""
-    _check_finish(finish, values.size(0), values.flatten(1).size(1))
-    if finish.quantization is not None and finish.quantization.clips_rows:
+    check_finish(finish, values.size(0), values.flatten(1).size(1))
+    if clips_rows(finish):
         done = finish_values(values, finish.in_float(), implementation=implementation, workspace=workspace)
-        return _clipped(done, finish, workspace)
-    return _kernel("finish_values", values.device, implementation, workspace)(values, finish)
-
-
-def _kernel(
-    name: str, device: torch.device, implementation: Implementation | None, workspace: Workspace
-) -> Any:
-    """Return the function that implements a kernel."""
-    chosen = implementation or {"cpu": "numba", "cuda": "triton"}.get(device.type, "torch")
-    if chosen == "numba":
-        from sgq.runtime.kernels.cpu import calls
-
-        return partial(getattr(calls, name), workspace=workspace)
-    if type(workspace) is not Workspace:
-        raise ModelError(f"only kernels on a CPU can be bound to an arena (got {chosen})")
-    if chosen == "triton":
-        from sgq.runtime.kernels.cuda import calls as cuda_calls
-
-        return getattr(cuda_calls, name)
-    return getattr(reference, name)
+        return clipped(done, finish, workspace)
+    return kernel_of("finish_values", values.device, implementation, workspace)(values, finish)

@@ -9,10 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sgq.runtime.packed import VECTOR
+from quantizers.spec import FLOAT_BITS
+from sgq.runtime.packed import VECTOR, PackedTensor
 from sgq.runtime.quantization import Quantization
 
-Reduction = Literal["sum", "mean", "max"]
+Reduction = Literal["sum", "mean", "max", "min"]
 AttentionKind = Literal["additive", "dynamic", "cosine"]
 Implementation = Literal["torch", "numba", "triton"]
 
@@ -76,3 +77,44 @@ class Scores:
     vectors: Tensor
     values: Tensor
     heads: int
+
+
+@dataclass(frozen=True)
+class Term:
+    """Rows times a factor, to be summed up: packed ones, or fp32 [rows, width]."""
+
+    rows: PackedTensor | Tensor
+    factor: float = 1.0
+
+    @property
+    def width(self) -> int:
+        """Channels of a row."""
+        return self.rows.layout.width if isinstance(self.rows, PackedTensor) else self.rows.size(1)
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return self.rows.layout.rows if isinstance(self.rows, PackedTensor) else self.rows.size(0)
+
+    def values(self) -> Tensor:
+        """Return factor · rows in fp32."""
+        values = self.rows.values() if isinstance(self.rows, PackedTensor) else self.rows
+        return values * self.factor
+
+
+Blocks = tuple[tuple[Term, ...], ...]
+"""Blocks of channels side by side, each a sum of terms."""
+
+LARGEST_SUM = 2**31 - 1
+"""Of squared differences of codes, in 32 bits."""
+
+
+def exact_distances(x: PackedTensor) -> bool:
+    """Return whether distances of rows are whole numbers times one scale, and sums of squares fit in 32 bits.
+
+    All rows then are codes of at most 8 bits that share their parameters. Other distances are in fp32.
+    """
+    segments = x.layout.segments
+    if x.per != "segment" or len(segments) != 1 or segments[0].bits == FLOAT_BITS:
+        return False
+    return bool((2 ** segments[0].bits - 1) ** 2 * x.layout.width <= LARGEST_SUM)

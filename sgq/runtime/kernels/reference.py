@@ -10,10 +10,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sgq.runtime.csr import Csr
+from sgq.runtime.csr import COLUMN_PADDING, Csr
 from sgq.runtime.features import BitFeatures, SparseFeatures
 from sgq.runtime.finish import Finish, finished
-from sgq.runtime.kernels.contract import AttentionKind, EdgeAttention, Reduction, Scores
+from sgq.runtime.kernels.contract import (
+    AttentionKind,
+    Blocks,
+    EdgeAttention,
+    Reduction,
+    Scores,
+    exact_distances,
+)
 from sgq.runtime.packed import PackedTensor, with_head_padding
 from sgq.runtime.quantization import Quantization, code_ranges, quantized
 from sgq.runtime.weights import IntegerWeight
@@ -29,22 +36,23 @@ def aggregate(
 ) -> Tensor | PackedTensor:
     """See `sgq.runtime.kernels.aggregate`."""
     values = with_head_padding(x.values(), x.layout)
-    target = graph.targets
     messages = values.index_select(0, graph.columns[: graph.edges].long())
     if coefficients is not None:
         by_head = messages.unflatten(1, (coefficients.heads, -1))
         messages = (by_head * coefficients.values().unsqueeze(2)).flatten(1)
     elif reduction == "sum" and graph.weights is not None:
         messages = messages * graph.weights.unsqueeze(1)
-    if reduction == "max":
-        place = target.unsqueeze(1).expand_as(messages)
-        sums = messages.new_zeros(graph.rows, values.size(1))
-        sums = sums.scatter_reduce(0, place, messages, "amax", include_self=False)
-    else:
-        sums = messages.new_zeros(graph.rows, values.size(1)).index_add_(0, target, messages)
-    if reduction == "mean":
-        sums = sums / graph.sizes.clamp(min=1).unsqueeze(1)
-    return finished(sums, finish)
+    return finished(reduced(graph, messages, reduction), finish)
+
+
+def reduced(graph: Csr, messages: Tensor, reduction: Reduction) -> Tensor:
+    """Return messages [edges, width] brought together over the edges into each row; 0 without edges."""
+    sums = messages.new_zeros(graph.rows, messages.size(1))
+    if reduction in ("max", "min"):
+        place = graph.targets.unsqueeze(1).expand_as(messages)
+        return sums.scatter_reduce(0, place, messages, f"a{reduction}", include_self=False)
+    sums.index_add_(0, graph.targets, messages)
+    return sums / graph.sizes.clamp(min=1).unsqueeze(1) if reduction == "mean" else sums
 
 
 def linear(
@@ -122,3 +130,39 @@ def quantize(values: Tensor, quantization: Quantization, rows: tuple[int, ...], 
     if heads > 1:
         values = values.flatten(1).unflatten(1, (heads, -1))
     return quantized(values, quantization, rows)
+
+
+def neighbours(x: PackedTensor, *, clouds: int, k: int) -> Csr:
+    """See `sgq.runtime.kernels.neighbours`."""
+    rows = x.layout.rows
+    by_cloud = points_of(x)[0].unflatten(0, (clouds, -1))
+    squares = by_cloud.square().sum(2)
+    distances = squares.unsqueeze(2) + squares.unsqueeze(1) - 2 * by_cloud @ by_cloud.mT
+    nearest = distances.sort(dim=2, stable=True).indices[..., :k]
+    first = torch.arange(0, rows, rows // clouds, device=x.device).view(-1, 1, 1)
+    columns = torch.nn.functional.pad((nearest + first).flatten(), (0, COLUMN_PADDING))
+    pointers = torch.arange(0, rows * k + 1, k, dtype=torch.int32, device=x.device)
+    return Csr(pointers, columns.to(torch.int32), None, rows, rows, 1, k)
+
+
+def points_of(x: PackedTensor) -> tuple[Tensor, float | Tensor]:
+    """Return rows whose distances, in float64, are exact where they can be, and the scale of distances."""
+    if exact_distances(x):
+        return x.code_values().double(), x.parameters[0, 0]
+    return x.values().double(), 1.0
+
+
+def edge_distances(
+    graph: Csr, x: PackedTensor, finish: Finish, *, reduction: Reduction
+) -> Tensor | PackedTensor:
+    """See `sgq.runtime.kernels.edge_distances`."""
+    points, scale = points_of(x)
+    apart = points[graph.columns[: graph.edges].long()] - points[graph.targets]
+    lengths = apart.square().sum(1, keepdim=True).sqrt() * scale
+    return finished(reduced(graph, lengths, reduction).float(), finish)
+
+
+def assemble(blocks: Blocks, finish: Finish) -> Tensor | PackedTensor:
+    """See `sgq.runtime.kernels.assemble`."""
+    sums = [torch.stack([term.values() for term in terms]).sum(0) for terms in blocks]
+    return finished(torch.cat(sums, dim=1), finish)

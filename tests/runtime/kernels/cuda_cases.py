@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from quantizers import QuantizerSpec
@@ -23,6 +23,7 @@ from sgq.runtime.kernels.cuda import calls
 from sgq.runtime.quantization import Quantization
 from sgq.runtime.weights import as_rows, tabled, tiled
 from tests.runtime.kernels.cuda_problems import (
+    EXAMPLES,
     WIDTHS,
     Setting,
     assert_same,
@@ -39,9 +40,6 @@ from tests.runtime.kernels.cuda_problems import (
 EVERY = [(bits, "tensor") for bits in WIDTHS]
 EVERY += [(1, "channel"), (8, "channel"), (4, "node"), (12, "node"), ((8, 32, 2), "node")]
 """Every width with parameters a segment, and other granularities where they differ."""
-EXAMPLES = settings(
-    max_examples=8, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
 
 
 @pytest.mark.parametrize(("bits", "granularity"), EVERY)
@@ -80,9 +78,13 @@ def test_aggregate_at_every_width(bits: Any, granularity: str) -> None:
     check_aggregate(
         Setting(4, bits, granularity, channels=10, nodes=4, edges=9), "sum", weighted=True, by_head=False
     )
-    check_aggregate(
-        Setting(7, bits, granularity, channels=17, nodes=4, edges=9), "max", weighted=False, by_head=False
-    )
+    for reduction in ("max", "min"):
+        check_aggregate(
+            Setting(7, bits, granularity, channels=17, nodes=4, edges=9),
+            reduction,
+            weighted=False,
+            by_head=False,
+        )
 
 
 @pytest.mark.parametrize("bits", [1, 4, 8, 32, (4, 1, 8), (8, 32, 2)])
@@ -91,7 +93,7 @@ def test_aggregate_by_attention(bits: Any) -> None:
 
 
 @EXAMPLES
-@given(drawn(), st.sampled_from(("sum", "mean", "max")), st.booleans(), st.booleans())
+@given(drawn(), st.sampled_from(("sum", "mean", "max", "min")), st.booleans(), st.booleans())
 def test_aggregate_anything(setting: Setting, reduction: Any, weighted: bool, by_head: bool) -> None:
     check_aggregate(setting, reduction, weighted=weighted, by_head=by_head)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -20,6 +21,9 @@ from sgq.runtime.quantization import Quantization, code_ranges
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 WIDTHS = (1, 2, 3, 4, 8, 12, 32, (4, 1, 8), (8, 32, 2))
+EXAMPLES = settings(
+    max_examples=8, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,8 @@ def moved(value: Any) -> Any:
     """Anything, with its tensors where the kernels run."""
     if isinstance(value, Tensor):
         return value.to(DEVICE)
+    if isinstance(value, tuple):
+        return tuple(moved(one) for one in value)
     if is_dataclass(value) and not isinstance(value, (type, QuantizerSpec)):
         made = [one for one in fields(value) if one.init]
         return replace(value, **{one.name: moved(getattr(value, one.name)) for one in made})

@@ -31,7 +31,7 @@ from tests.runtime.graphs import (
     specs,
 )
 
-reductions = st.sampled_from(("sum", "mean", "max"))
+reductions = st.sampled_from(("sum", "mean", "max", "min"))
 activations = st.sampled_from(("none", "relu", "leaky_relu", "elu"))
 
 
@@ -48,12 +48,12 @@ def torch_threads(threads: int) -> Iterator[None]:
 def dense_aggregate(graph: Edges, x: Tensor, reduction: Reduction, *, weighted: bool) -> Tensor:
     """Return the rows of the sources of each node brought together, float64, by a dense matrix."""
     x = x.double()
-    if reduction == "max":
+    if reduction in ("max", "min"):
         result = torch.zeros_like(x)
         for node in range(graph.rows):
             sources = graph.source[graph.target == node]
             if sources.numel():
-                result[node] = x[sources].amax(0)
+                result[node] = x[sources].amax(0) if reduction == "max" else x[sources].amin(0)
         return result
     ones = torch.ones_like(graph.weights)
     sums = graph.dense(graph.weights if weighted and reduction == "sum" else ones) @ x
@@ -196,21 +196,26 @@ def test_attention_weighs_every_head_by_its_own_coefficients(
             assert_close(got, want, size)
 
 
-@pytest.mark.parametrize("reduction", ["sum", "mean", "max"])
+@pytest.mark.parametrize("reduction", ["sum", "mean", "max", "min"])
 def test_a_hub_and_isolated_nodes_by_hand(reduction: Reduction) -> None:
     # Nodes 1, 2 and twice 3 point to 0; 1 points to itself; 2 and 3 have no edges.
     ends = torch.tensor([[1, 2, 3, 3, 1], [0, 0, 0, 0, 1]])
     graph = Edges(ends[0], ends[1], torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0]), (4,))
     x = torch.tensor([[9.0], [-1.0], [-2.0], [-4.0]])
     packed = packed_rows(QuantizerSpec(32), x, (4,))
-    want = {"sum": [-33.0, -5.0, 0.0, 0.0], "mean": [-2.75, -1.0, 0.0, 0.0], "max": [-1.0, -1.0, 0.0, 0.0]}
+    want = {
+        "sum": [-33.0, -5.0, 0.0, 0.0],
+        "mean": [-2.75, -1.0, 0.0, 0.0],
+        "max": [-1.0, -1.0, 0.0, 0.0],
+        "min": [-4.0, -1.0, 0.0, 0.0],
+    }
     for implementation in ("torch", "numba"):
         got = aggregate(graph.csr(), packed, Finish(), reduction=reduction, implementation=implementation)
         assert isinstance(got, Tensor)
         assert got.flatten().tolist() == want[reduction]
 
 
-@pytest.mark.parametrize("reduction", ["sum", "mean", "max"])
+@pytest.mark.parametrize("reduction", ["sum", "mean", "max", "min"])
 @pytest.mark.parametrize("segments", [(0, 0, 0, 0), (3, 0, 4, 0)])
 def test_graphs_without_nodes_or_edges_give_the_finish_of_zeros(
     reduction: Reduction, segments: tuple[int, ...]
@@ -243,7 +248,7 @@ def large_case() -> tuple[Csr, PackedTensor, Finish]:
     return graph.csr(segmented=True), x, Finish(add=normal(6, 40), activation="elu", slope=1.0)
 
 
-@pytest.mark.parametrize("reduction", ["sum", "mean", "max"])
+@pytest.mark.parametrize("reduction", ["sum", "mean", "max", "min"])
 def test_threads_change_no_bit(reduction: Reduction) -> None:
     csr, x, finish = large_case()
     results = []
@@ -255,7 +260,7 @@ def test_threads_change_no_bit(reduction: Reduction) -> None:
 
 def test_two_python_threads_may_call_at_once() -> None:
     csr, x, finish = large_case()
-    want = {name: aggregate(csr, x, finish, reduction=name) for name in ("sum", "max")}
+    want = {name: aggregate(csr, x, finish, reduction=name) for name in ("sum", "max", "min")}
     wrong: list[str] = []
 
     def work(name: Reduction) -> None:
@@ -264,7 +269,7 @@ def test_two_python_threads_may_call_at_once() -> None:
                 wrong.append(name)
 
     with torch_threads(2):
-        threads = [threading.Thread(target=work, args=(name,)) for name in ("sum", "max", "sum")]
+        threads = [threading.Thread(target=work, args=(name,)) for name in ("sum", "max", "min")]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[3]
-CASES = Path(__file__).with_name("cuda_cases.py")
+CASES = [Path(__file__).with_name(name) for name in ("cuda_cases.py", "cuda_cloud_cases.py")]
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 
@@ -43,7 +43,7 @@ from quantizers import QuantizerSpec
 from sgq.runtime.csr import csr_of
 from sgq.runtime.finish import Finish
 from sgq.runtime.kernels import reference
-from sgq.runtime.kernels.contract import Scores
+from sgq.runtime.kernels.contract import Scores, Term
 from sgq.runtime.kernels.cuda import calls
 from sgq.runtime.quantization import Quantization
 from sgq.runtime.weights import tiled
@@ -65,6 +65,13 @@ calls.aggregate(graph, mixed, finish, coefficients=coefficients)
 weight = tiled(torch.ones(24, 24), torch.ones(24))
 scores = Scores(torch.rand(2, 24), torch.empty(2, 16, 3), 3)
 calls.linear(packed, weight, finish, scores=scores, addend=values)
+mixed, packed = reference.quantize(values, by_bucket, rows, 1), reference.quantize(values, four, (16,), 1)
+finish = Finish(quantization=by_row)
+calls.neighbours(packed, clouds=2, k=3)
+calls.neighbours(reference.quantize(values, by_row, (16,), 1), clouds=1, k=16)
+calls.edge_distances(graph, mixed, finish, reduction="mean")
+calls.edge_distances(graph, packed, finish, reduction="min")
+calls.assemble(((Term(packed),), (Term(mixed), Term(values, -1.0))), finish)
 print(made)
 """
 
@@ -78,12 +85,16 @@ def run(command: list[str], **environment: str) -> subprocess.CompletedProcess[s
 
 
 def run_cases(chosen: str, **environment: str) -> None:
-    done = run(["-m", "pytest", "-q", "-p", "no:cacheprovider", str(CASES), "-k", chosen], **environment)
+    done = run(
+        ["-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, CASES), "-k", chosen], **environment
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
 
 
-@pytest.mark.parametrize("chosen", ["quantize or aggregate", "linear or attention"])
+@pytest.mark.parametrize(
+    "chosen", ["quantize or aggregate", "linear or attention", "neighbours or distances or assemble"]
+)
 def test_the_kernels_agree_with_the_reference_when_interpreted(chosen: str) -> None:
     run_cases(chosen, TRITON_INTERPRET="1")
 
@@ -101,5 +112,10 @@ def test_the_kernels_compile_for_a_gpu_that_need_not_be_there(tmp_path: Path) ->
         ("edge_attention", False),
         ("aggregate_rows", False),
         ("multiply_rows", True),
+        ("nearest_rows", False),
+        ("nearest_rows", False),
+        ("reduce_lengths", False),
+        ("reduce_lengths", False),
+        ("assemble_rows", False),
     ]
     assert done.stdout.strip() == str(names)

@@ -1,4 +1,4 @@
-"""Aggregation over CSR from packed rows: sum, weighted sum, mean, maximum and attention by head."""
+"""Aggregation over CSR from packed rows: sum, weighted sum, mean, extremes and attention by head."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from sgq.runtime.kernels.cpu.memory import load_int, load_number
 
 ROW_COST = 16
 """What a row costs beside its edges, in edges."""
-LOWEST = np.float32(-3.0e38)
+LOWEST, HIGHEST = np.float32(-3.0e38), np.float32(3.0e38)
 
-gather_sum, gather_max = gatherer("sum"), gatherer("max")
+gather_sum, gather_max, gather_min = gatherer("sum"), gatherer("max"), gatherer("min")
 gather_coded, gather_heads = gatherer("sum", weight=v.I8), gatherer("heads", weight=v.I8)
 gather_short = gatherer("sum", v.I16, v.I8, widths=(8, 4))
 gather_long = gatherer("sum", v.I32, v.I8, widths=(8, 4))
@@ -58,7 +58,7 @@ def _over_segments(gather):  # fmt: skip
     return gather_row
 
 
-sum_row, max_row = _over_segments(gather_sum), _over_segments(gather_max)
+sum_row, max_row, min_row = (_over_segments(one) for one in (gather_sum, gather_max, gather_min))
 coded_row, heads_row = _over_segments(gather_coded), _over_segments(gather_heads)
 
 
@@ -123,11 +123,11 @@ def aggregate_sum(
 
 
 @parallel_kernel
-def aggregate_max(
+def aggregate_extreme(
     parts, rows, codes, segments, count, columns, pointers, step, parameters, parameter_step,
-    parameter_stride, channel_zeros, scratch, apart, room, finish,
+    parameter_stride, channel_zeros, least, scratch, apart, room, finish,
 ):  # fmt: skip
-    """Take the maximum of each channel over the edges into each node; 0 without edges."""
+    """Take the maximum, or the `least`, of each channel over the edges into each node; 0 without edges."""
     for part in prange(parts):
         base = scratch + get_thread_id() * apart
         start = part_start(part, parts, rows, pointers, step)
@@ -135,9 +135,14 @@ def aggregate_max(
         for row in range(start, last):
             here = base + 4 * room * (row & 1)
             empty = edges_of(pointers, step, row) == 0
-            lane.fill_lanes(room, here, ZERO if empty else LOWEST)
-            max_row(codes, segments, count, columns, pointers, step, row, 0, 0, ZERO, parameters,
-                parameter_step, parameter_stride, 0, 0, here)  # fmt: skip
+            if least:
+                lane.fill_lanes(room, here, ZERO if empty else HIGHEST)
+                min_row(codes, segments, count, columns, pointers, step, row, 0, 0, ZERO, parameters,
+                    parameter_step, parameter_stride, 0, 0, here)  # fmt: skip
+            else:
+                lane.fill_lanes(room, here, ZERO if empty else LOWEST)
+                max_row(codes, segments, count, columns, pointers, step, row, 0, 0, ZERO, parameters,
+                    parameter_step, parameter_stride, 0, 0, here)  # fmt: skip
             if channel_zeros and not empty:
                 lane.subtract_scaled_lanes(room, here, ONE, channel_zeros)
             settle_row(here, row, ONE, ZERO, finish)

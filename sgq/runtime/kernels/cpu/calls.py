@@ -19,6 +19,7 @@ from sgq.runtime.finish import Finish
 from sgq.runtime.kernels.contract import EdgeAttention, Reduction
 from sgq.runtime.kernels.cpu import aggregation
 from sgq.runtime.kernels.cpu import attention as edges
+from sgq.runtime.kernels.cpu.cloud_calls import assemble, edge_distances, neighbours
 from sgq.runtime.kernels.cpu.linear_calls import finished, linear
 from sgq.runtime.kernels.cpu.results import NEUTRAL, padded, reach, segment_arguments, target_of
 from sgq.runtime.kernels.cpu.threads import Scratch, run_on, torch_threads, whole_vectors
@@ -26,7 +27,16 @@ from sgq.runtime.packed import VECTOR, Layout, PackedTensor, layout_of, pack_row
 from sgq.runtime.quantization import Quantization, code_ranges
 from sgq.runtime.workspace import Workspace
 
-__all__ = ["aggregate", "attention", "finish_values", "linear", "quantize"]
+__all__ = [
+    "aggregate",
+    "assemble",
+    "attention",
+    "edge_distances",
+    "finish_values",
+    "linear",
+    "neighbours",
+    "quantize",
+]
 
 ONE = np.ones(1, np.float32)
 COUNTING = np.array([1.0, 1.0], np.float32)
@@ -58,12 +68,14 @@ def aggregate(
     parameters, step, stride = x.parameters.data_ptr(), *_steps(x)
     zeros = padded(x.parameters[:, 1], room) if by_channel else None
     zeros_at = 0 if zeros is None else zeros.data_ptr()
+    extreme = reduction in ("max", "min")
     if by_channel:
-        parameters, step = (NEUTRAL if reduction == "max" else COUNTING).ctypes.data, 0
+        parameters, step = (NEUTRAL if extreme else COUNTING).ctypes.data, 0
     source = (threads, graph.rows, *_source(graph, x))
     how: tuple[Any, ...]
-    if reduction == "max":
-        kernel, how = aggregation.aggregate_max, (parameters, step, stride, zeros_at)
+    if extreme:
+        kernel = aggregation.aggregate_extreme
+        how = (parameters, step, stride, zeros_at, int(reduction == "min"))
     else:
         kernel = aggregation.aggregate_sum
         weighted = graph.weights is not None and reduction == "sum"

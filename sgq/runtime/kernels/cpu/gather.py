@@ -1,4 +1,4 @@
-"""Gathering packed rows along edges into one row of fp32 sums or maxima, codes unpacked in registers.
+"""Gathering packed rows along edges into one row of fp32 sums or extremes, codes unpacked in registers.
 
 A *tile* is 8, 16 or 64 channels: its accumulators stay in registers over all edges of a row. The rows of
 later edges are prefetched, across the ends of rows, since columns lie in one array.
@@ -22,6 +22,8 @@ AHEAD = COLUMN_PADDING - 16
 
 WIDTHS = (8, 4, 2, 1, 32)
 """Widths that rows are held at."""
+
+EXTREMES = {"max": v.larger, "min": v.smaller}
 
 TILE = 8
 """Accumulators of a full tile, in vectors."""
@@ -150,7 +152,7 @@ def _tile(b: Any, of: _Gather, vectors: int, at: Any) -> Any:
                 slot = p * vectors + k
                 if shift is not None:
                     candidate = v.multiply_add(b, value, factors[slot], shift)
-                    new[slot] = v.larger(b, candidate, accumulators[slot])
+                    new[slot] = EXTREMES[of.kind](b, candidate, accumulators[slot])
                 else:
                     new[slot] = v.multiply_add(b, factors[slot], value, accumulators[slot])
         return [offset, *new]
@@ -166,12 +168,12 @@ def _tile(b: Any, of: _Gather, vectors: int, at: Any) -> Any:
 def gatherer(kind: str, column: Any = v.I32, weight: Any = v.F32, widths: tuple[int, ...] = WIDTHS) -> Any:
     """Return the intrinsic that gathers all channels of one row from rows of one width, its first argument.
 
-    `kind` is "sum" (a weight an edge), "max", or "heads" (a weight an edge and head); `column` and `weight`
-    are the types of their arrays, integers unsigned but for I32. All arrays are addresses: that of the codes
-    is where row 0 would be. The row's sums lie in the scratch, are added to and stay there, so that segments
-    add up. Returned is, for "sum", the sum of weight · zero point, which is still to be subtracted. For
-    "heads", `heads` are the heads of every 8 channels, `weight_stride` is their number, and `factor_room` is
-    room for 2 · heads numbers, in whole vectors. `lanes` are those of a plane.
+    `kind` is "sum" (a weight an edge), "max", "min", or "heads" (a weight an edge and head); `column` and
+    `weight` are the types of their arrays, integers unsigned but for I32. All arrays are addresses: that of
+    the codes is where row 0 would be. The row's sums lie in the scratch, are added to and stay there, so that
+    segments add up. Returned is, for "sum", the sum of weight · zero point, which is still to be subtracted.
+    For "heads", `heads` are the heads of every 8 channels, `weight_stride` is their number, and `factor_room`
+    is room for 2 · heads numbers, in whole vectors. `lanes` are those of a plane.
 
     It is a function of the module that calls it: numba would compile one of its own for every caller.
     """

@@ -16,7 +16,7 @@ from sgq.runtime.features import BitFeatures, SparseFeatures
 from sgq.runtime.finish import Finish
 from sgq.runtime.kernels.contract import Scores
 from sgq.runtime.kernels.cpu import aggregation, products
-from sgq.runtime.kernels.cpu.results import NEUTRAL, padded, reach, segment_arguments, target_of
+from sgq.runtime.kernels.cpu.results import channel_factors, padded, reach, segment_arguments, target_of
 from sgq.runtime.kernels.cpu.rounding import finish_rows
 from sgq.runtime.kernels.cpu.threads import Scratch, run_on, torch_threads, whole_vectors
 from sgq.runtime.packed import PackedTensor
@@ -147,18 +147,12 @@ def _multiply_floats(
 ) -> Tensor | PackedTensor:
     """Multiply rows, unpacked one by one, by a weight in fp32."""
     made = _product(x, weight, finish, addend, scores, workspace, inputs=weight.inputs, dtype=torch.float32)
-    parameters, by_channel = x.parameters.data_ptr(), None
-    if x.per == "channel":
-        by_channel = np.zeros((2, made.wide_room), np.float32)
-        scale, zero_point = x.parameters.numpy().T
-        by_channel[0, : x.layout.width], by_channel[1, : x.layout.width] = scale, -zero_point * scale
-        parameters = NEUTRAL.ctypes.data
+    parameters, by_channel, factors = channel_factors(x, made.wide_room)
     arguments = (
         x.layout.rows, x.codes.data_ptr(), *segment_arguments(x.layout), parameters, int(x.per == "row"),
-        0 if by_channel is None else by_channel.ctypes.data, weight.data.data_ptr(), weight.inputs,
-        weight.data.size(0), *made.room, *made.ending,
+        by_channel, weight.data.data_ptr(), weight.inputs, weight.data.size(0), *made.room, *made.ending,
     )  # fmt: skip
-    held = (made, by_channel)
+    held = (made, factors)
     workspace.launch(lambda: run_on(made.threads, products.multiply_floats, arguments, held))
     return made.result
 

@@ -32,7 +32,7 @@ def _storer(element: Any, kind: Any) -> Any:
     @intrinsic
     def store(typing: Any, address: Any, at: Any, value: Any) -> Any:
         def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-            value = arguments[2] if element == v.F32 else b.trunc(arguments[2], element)
+            value = arguments[2] if element in (v.F32, v.I64) else b.trunc(arguments[2], element)
             b.store(value, b.gep(v.at_address(b, arguments[0], element), [arguments[1]]))
             return context.get_dummy_value()
 
@@ -45,4 +45,12 @@ load_long, load_int, load_number = (
     _loader(element, kind)
     for element, kind in ((v.I64, types.int64), (v.I32, types.int64), (v.F32, types.float32))
 )
-store_number, store_byte = _storer(v.F32, types.float32), _storer(v.I8, types.int64)
+store_long, store_int, store_number, store_byte = (
+    _storer(element, kind)
+    for element, kind in (
+        (v.I64, types.int64),
+        (v.I32, types.int64),
+        (v.F32, types.float32),
+        (v.I8, types.int64),
+    )
+)

@@ -48,7 +48,7 @@ them, the less often tables come from farther away."""
 PAIRS = v.ir.VectorType(v.I16, 16)
 
 
-def _multiply_pairs(builder: Any, left: Any, right: Any) -> Any:
+def multiply_pairs(builder: Any, left: Any, right: Any) -> Any:
     """Return left[2k] · right[2k] + left[2k+1] · right[2k+1] in 32 bits, for 16 lanes of 16 bits."""
     if binding.get_host_cpu_features().get("avx2", False):
         kind = v.ir.FunctionType(v.WORDS, [PAIRS, PAIRS])
@@ -83,7 +83,7 @@ def multiply_block(
             for r in range(ROWS):
                 both = b.bitcast(v.spread(b, b.load(b.gep(starts[r], [pair]))), PAIRS)
                 for c in range(2):
-                    new.append(b.add(sums[2 * r + c], _multiply_pairs(b, both, columns[c])))
+                    new.append(b.add(sums[2 * r + c], multiply_pairs(b, both, columns[c])))
             return new
 
         zero = v.constant(v.WORDS, 0)

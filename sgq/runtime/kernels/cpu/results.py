@@ -114,3 +114,16 @@ def reach(layout: Layout) -> int:
 def padded(numbers: Tensor, room: int) -> Tensor:
     """Return fp32 numbers with zeros behind them, in a tensor of their own."""
     return torch.nn.functional.pad(numbers.float(), (0, room - numbers.numel())).contiguous()
+
+
+def channel_factors(x: PackedTensor, room: int) -> tuple[int, int, Any]:
+    """Return the addresses of what unpacks rows: parameters, and factors by channel or 0; what holds them.
+
+    The factors are what multiplies and is added to the codes of each channel, [2, room].
+    """
+    if x.per != "channel":
+        return x.parameters.data_ptr(), 0, x.parameters
+    factors = np.zeros((2, room), np.float32)
+    scale, zero_point = x.parameters.numpy().T
+    factors[0, : x.layout.width], factors[1, : x.layout.width] = scale, -zero_point * scale
+    return NEUTRAL.ctypes.data, factors.ctypes.data, factors

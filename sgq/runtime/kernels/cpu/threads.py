@@ -13,6 +13,7 @@ import numba
 import torch
 from numba.core import event
 
+from sgq.runtime.kernels.thread_count import threads_for
 from sgq.runtime.packed import VECTOR
 from sgq.runtime.workspace import Workspace
 
@@ -41,20 +42,10 @@ class _Announcer(event.Listener):
 event.register("numba:compile", _Announcer())
 
 
-SMALL_WORK_S = 100e-6
-"""Time on one thread below which a second one costs more than it saves."""
-ROW_S, EDGE_S, NUMBER_S = 40e-9, 3e-9, 0.1e-9
-"""About what a row, an edge, and each number of either take: enough to tell small work from large."""
-
-
 def torch_threads(*, rows: int, edges: int = 0, numbers: int = 0) -> int:
-    """Return how many threads a kernel runs on: as many as torch does, or one where its work is small.
-
-    `numbers` are those that it multiplies or adds, over all rows and edges.
-    """
-    expected_s = rows * ROW_S + edges * EDGE_S + numbers * NUMBER_S
-    available: int = numba.config.NUMBA_NUM_THREADS
-    return 1 if expected_s < SMALL_WORK_S else max(1, min(torch.get_num_threads(), available))
+    """Return how many threads a kernel runs on: as many as torch does, or one where its work is small."""
+    available: int = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+    return threads_for(available, rows=rows, edges=edges, numbers=numbers)
 
 
 def run_on(threads: int, kernel: Any, arguments: tuple[Any, ...], held: Any) -> None:

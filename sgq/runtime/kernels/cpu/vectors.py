@@ -90,7 +90,7 @@ def smaller(builder: Any, left: Any, right: Any) -> Any:
 
 def joined(builder: Any, vector: Any, function: Callable[..., Any]) -> Any:
     """Return the 8 lanes of a vector joined to one number."""
-    undefined = ir.Constant(FLOATS, ir.Undefined)
+    undefined = ir.Constant(vector.type, ir.Undefined)
     for distance in (4, 2, 1):
         order = [(k + distance) % VECTOR for k in range(VECTOR)]
         lanes = ir.Constant(ir.VectorType(I32, VECTOR), order)

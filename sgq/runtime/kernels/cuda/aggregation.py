@@ -1,4 +1,4 @@
-"""Aggregation over CSR from packed rows: sum, mean, maximum, weighted by edge or by edge and head.
+"""Aggregation over CSR from packed rows: sum, mean, extremes, weighted by edge or by edge and head.
 
 A program makes one row, or some lanes of it, and reads the rows of several edges at a time.
 """
@@ -11,7 +11,7 @@ import triton.language as tl
 from sgq.runtime.kernels.cuda.finishing import finish_tile, write_scores
 from sgq.runtime.kernels.cuda.gathering import edges_of, values_of
 
-REDUCTIONS = {"sum": 0, "mean": 1, "max": 2}
+REDUCTIONS = {"sum": 0, "mean": 1, "max": 2, "min": 3}
 WEIGHTS = {"none": 0, "edge": 1, "head": 2}
 
 
@@ -38,6 +38,8 @@ def gather_edges(
             values *= (weight - weight_zero) * weight_scale
         if REDUCTION == 2:
             best = tl.maximum(best, tl.where(there[:, None, None], values, -float("inf")))
+        elif REDUCTION == 3:
+            best = tl.minimum(best, tl.where(there[:, None, None], values, float("inf")))
         else:
             best += tl.where(there[:, None, None], values, 0.0)
     return best
@@ -71,6 +73,8 @@ def aggregate_rows(
         weight_scale, weight_zero = tl.load(pair), tl.load(pair + 1)
     if REDUCTION == 2:
         best = tl.full([EDGES, PLANES, LANES], -float("inf"), tl.float32)
+    elif REDUCTION == 3:
+        best = tl.full([EDGES, PLANES, LANES], float("inf"), tl.float32)
     else:
         best = tl.zeros([EDGES, PLANES, LANES], tl.float32)
     count = 0
@@ -92,6 +96,8 @@ def aggregate_rows(
                 PER, WEIGHT, REDUCTION, PLANES, EDGES)  # fmt: skip
     if REDUCTION == 2:
         sums = tl.where(count > 0, tl.max(best, axis=0), 0.0)
+    elif REDUCTION == 3:
+        sums = tl.where(count > 0, tl.min(best, axis=0), 0.0)
     else:
         sums = tl.sum(best, axis=0)
         if REDUCTION == 1:

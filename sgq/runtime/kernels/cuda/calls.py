@@ -20,6 +20,8 @@ from sgq.runtime.finish import Finish, finished
 from sgq.runtime.kernels.contract import AttentionKind, EdgeAttention, Reduction, Scores
 from sgq.runtime.kernels.cuda import aggregation, products, rounding
 from sgq.runtime.kernels.cuda import attention as edges
+from sgq.runtime.kernels.cuda.cloud_calls import assemble, edge_distances, neighbours
+from sgq.runtime.kernels.cuda.launching import GATHERED, MOST_EDGES, check_segments, launch
 from sgq.runtime.kernels.cuda.pieces import (
     overlaps,
     pieces_of,
@@ -30,9 +32,18 @@ from sgq.runtime.packed import BYTE_BITS, PackedTensor, layout_of
 from sgq.runtime.quantization import Quantization, code_ranges
 from sgq.runtime.weights import IntegerWeight
 
-GATHERED = 2048
-"""Numbers that a program gathers at a time."""
-MOST_EDGES, LEAST_EDGES = 32, 4
+__all__ = [
+    "aggregate",
+    "assemble",
+    "attention",
+    "edge_distances",
+    "finish_values",
+    "linear",
+    "neighbours",
+    "quantize",
+]
+
+LEAST_EDGES = 4
 MOST_COLUMNS = 512
 """Columns of the widest tile of a product; wider rows that must be seen whole are finished apart."""
 LEAST_COLUMNS = 16
@@ -79,12 +90,8 @@ def _gather(
     scores: Scores | None = None,
 ) -> Tensor | PackedTensor:
     """Bring the rows of x together over the edges of a graph; see `aggregation.aggregate_rows`."""
+    check_segments(graph, x)
     segments = x.layout.segments
-    if len(segments) not in (1, graph.step):
-        raise ModelError(
-            f"expected rows in 1 segment or, like the graph's edges, in {graph.step} (got {len(segments)}): "
-            "build the graph with the rows' segments"
-        )
     only = segments[0] if len(segments) == 1 else None
     result, pieces = pieces_of(graph.rows, x.layout.width, finish, x.device, source=only)
     weights = {"weight_pair_stride": 0} | weights | {"WEIGHT": aggregation.WEIGHTS[weights["WEIGHT"]]}
@@ -98,7 +105,7 @@ def _gather(
         uniform = False
         if only is not None and only.bits != FLOAT_BITS:
             uniform = (only.row_bytes, BYTE_BITS // only.bits) == (piece.stride, piece.planes)
-        _launch(
+        launch(
             aggregation.aggregate_rows, (piece.end - piece.start, piece.blocks(lanes)), x.device,
             tile=at_once * tile, first=piece.start, stride=piece.stride, pointers=graph.pointers,
             columns=graph.columns, step=graph.step, head_channels=max(head_channels, 1),
@@ -160,7 +167,7 @@ def _multiply(
             "floats": codes.view(torch.float32) if segment.bits == FLOAT_BITS else None,
             "parameters": x.parameters if x.per == "row" else x.parameters[number],
         }
-        _launch(
+        launch(
             products.multiply_rows, (-(-(piece.end - piece.start) // block), piece.blocks(lanes)), x.device,
             tile=block * columns, first=piece.start, last=piece.end, stride=piece.stride,
             row_bytes=segment.row_bytes, source_first_row=segment.first_row, SOURCE_BITS=segment.bits,
@@ -222,7 +229,7 @@ def attention(
     other = source_arguments(target)
     of_target = {f"target_{name}": other[name] for name in ("codes", "floats", "table", "parameters")}
     of_target |= {f"TARGET_{name}": other[name] for name in ("SEGMENTS", "HELD", "PER")}
-    _launch(
+    launch(
         edges.edge_attention, (graph.rows,), source.device, tile=at_once * tile, pointers=graph.pointers,
         columns=graph.columns, step=graph.step, vector=vector, slope=slope, heads=heads, per_head=per_head,
         out=result.codes, scale=result.scale, zero=result.zero_point, least=least, levels=levels,
@@ -251,7 +258,7 @@ def _finished(values: Tensor, finish: Finish, addend: Tensor | None) -> Tensor |
         lanes = piece.lanes()
         tile = piece.planes * lanes
         block = max(1, min(64, GATHERED // tile))
-        _launch(
+        launch(
             rounding.finish_rows, (-(-(piece.end - piece.start) // block), piece.blocks(lanes)),
             values.device, tile=block * tile, first=piece.start, last=piece.end, stride=piece.stride,
             values=values, heads=heads, channels=channels, head_channels=max(layout.head_channels, 1),
@@ -277,16 +284,6 @@ def _score_arguments(scores: Scores | None) -> dict[str, Any]:
         "score_count": scores.vectors.size(0), "score_heads": scores.heads,
         "score_apart": scores.values.stride(0),
     }  # fmt: skip
-
-
-def _launch(kernel: Any, grid: tuple[int, ...], device: torch.device, *, tile: int, **arguments: Any) -> None:
-    """Run a kernel where its tensors are, with warps for tiles of so many numbers.
-
-    Products and sums are not fused: codes are to be rounded from the numbers that torch would give.
-    """
-    warps = max(1, min(8, power_of_two(tile // 512)))
-    with torch.cuda.device(device if device.type == "cuda" else -1):
-        kernel[grid](**arguments, num_warps=warps, enable_fp_fusion=False)
 
 
 def finish_values(values: Tensor, finish: Finish) -> Tensor | PackedTensor:
