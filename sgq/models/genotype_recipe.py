@@ -7,7 +7,8 @@ from typing import Any
 
 from quantizers.spec import FLOAT_BITS
 from sgq.errors import ModelError
-from sgq.models.genotype import Combine, EdgeMlp, Genotype, Operation, Sample
+from sgq.models.genotype import Combine, EdgeMlp, Genotype
+from sgq.models.genotype_rules import Stage, stages_of
 from sgq.recipe import LoadedRecipe, Recipe, parse_recipe
 from sgq.recipe.writing import recipe_text
 
@@ -15,13 +16,14 @@ LOW_BITS = 4
 """Up to this width ranges are searched for, as in the shipped int4 recipe."""
 
 
-def recipe_of(genotype: Genotype) -> LoadedRecipe:
+def recipe_of(genotype: Genotype, *, in_channels: int = 3, has_edges: bool = False) -> LoadedRecipe:
     """Return the recipe that gives a genotype's module the bits that the genotype names.
 
     Features have one scale a tensor, so that distances between codes are distances; weights one a channel.
     Raises ModelError for a genotype that is fp32 throughout.
     """
-    rules = [rule for position, one in enumerate(genotype.positions) for rule in _rules(position, one)]
+    stages = stages_of(genotype, in_channels, has_edges=has_edges)
+    rules = [rule for stage in stages for rule in _rules(stage)]
     head = genotype.head
     rules += [*_rule("head.*", "input", head.input_bits), *_rule("head.*", "weight", head.weight_bits)]
     if not rules:
@@ -30,10 +32,10 @@ def recipe_of(genotype: Genotype) -> LoadedRecipe:
     return parse_recipe(recipe_text(recipe), file=f"{genotype.name}.bits.yaml")
 
 
-def _rules(position: int, operation: Operation) -> Iterator[dict[str, Any]]:
-    module = f"positions.{position}"
-    if isinstance(operation, Sample) and operation.method == "random":
-        return  # random neighbours do not depend on features
+def _rules(stage: Stage) -> Iterator[dict[str, Any]]:
+    operation, module = stage.operation, f"positions.{stage.position}"
+    if not stage.reads:
+        return
     linear = {Combine: f"{module}.linear", EdgeMlp: f"{module}.network.linear"}.get(type(operation), module)
     for component, bits in operation.bits.items():
         if component == "weight":

@@ -42,7 +42,9 @@ class Stage:
     """One position with what it reads and makes.
 
     `added` are the features that a skip adds, `joined` those that a concat puts side by side; `k` is how many
-    neighbours each node has at an aggregation, None for those of the data's own edges.
+    neighbours each node has at an aggregation, None for those of the data's own edges; `sampled_at` is the
+    position whose neighbours it asks for. An `idle` position does nothing: it passes features on, samples
+    neighbours that nobody asks for, or brings targets to themselves.
     """
 
     position: int
@@ -53,6 +55,16 @@ class Stage:
     joined: tuple[Features, ...] = ()
     sampled_at: int | None = None
     k: int | None = None
+    idle: bool = False
+
+    @property
+    def reads(self) -> tuple[Features, ...]:
+        """The features that its numbers depend on."""
+        if self.idle or (isinstance(self.operation, Sample) and self.operation.method == "random"):
+            return ()
+        if self.joined:
+            return self.joined
+        return (self.read,) if self.added is None else (self.read, self.added)
 
 
 @dataclass(frozen=True)
@@ -120,9 +132,12 @@ class _Walk:
                     reason = f"expected at most {MOST_CROSSINGS} communicate (this is number {crossings})"
             if reason is not None:
                 yield Fault(position, reason)
-            else:
-                yield from self._bits_agree(position, operation)
             self.by_position[position] = self.now
+        asked = {stage.sampled_at for stage in self.stages if not stage.idle}
+        for place, stage in enumerate(self.stages):
+            if isinstance(stage.operation, Sample) and stage.position not in asked:
+                self.stages[place] = replace(stage, idle=True)
+            yield from self._bits_agree(self.stages[place])
         head = self.genotype.head
         yield from self._agree(HEAD, self.now, "input", head.input_bits)
 
@@ -138,13 +153,14 @@ class _Walk:
         elif isinstance(operation, (Aggregate, EdgeMlp)):
             if not self.has_neighbours:
                 return f"{operation.verb} needs neighbours: put a sample before it, or give data with edges"
-            channels = (
-                message_channels(operation.message, self.now.channels)
-                if isinstance(operation, Aggregate)
-                else operation.width
-            )
-            stage = replace(stage, sampled_at=self.sampled_at, k=self.k)
-            self._take(stage, channels=channels)
+            alone = isinstance(operation, Aggregate) and operation.message == "target" and self.k is not None
+            stage = replace(stage, sampled_at=None if alone else self.sampled_at, k=self.k)
+            if isinstance(operation, EdgeMlp):
+                self._take(stage, channels=operation.width)
+            elif alone and operation.reducer != "sum":
+                self.stages.append(replace(stage, idle=True))  # each of its k messages is the target itself
+            else:
+                self._take(stage, channels=message_channels(operation.message, self.now.channels))
         elif isinstance(operation, Combine):
             self._take(stage, channels=operation.width)
         elif isinstance(operation, Pool):
@@ -154,7 +170,7 @@ class _Walk:
         elif isinstance(operation, Connect) and operation.connection == "skip":
             return self._skip(stage)
         else:
-            self._take(stage)
+            self._take(replace(stage, idle=True))
         return None
 
     def _take(self, stage: Stage, *, channels: int | None = None, rows: RowsOf | None = None) -> None:
@@ -184,15 +200,13 @@ class _Walk:
         self._take(replace(stage, joined=tuple(joined)), channels=sum(one.channels for one in joined))
         return None
 
-    def _bits_agree(self, position: int, operation: Operation) -> Iterator[Fault]:
+    def _bits_agree(self, stage: Stage) -> Iterator[Fault]:
         """Yield a fault where two positions read the same features in different bits: they are kept once."""
-        if isinstance(operation, Sample) and operation.method == "random":
-            return  # it reads no numbers
-        read = self.stages[-1].read
-        bits = operation.bits
-        for component in ("input", "message"):
-            if component in bits:
-                yield from self._agree(position, read, component, bits[component])
+        if not stage.reads:
+            return
+        for component, bits in stage.operation.bits.items():
+            if component != "weight":
+                yield from self._agree(stage.position, stage.read, component, bits)
 
     def _agree(
         self, position: int | Literal["head"], read: Features, component: str, bits: int

@@ -22,7 +22,7 @@ from sgq.models.genotype import (
     Sample,
     choices_of,
 )
-from sgq.models.genotype_rules import INPUT, Features, faults_of, last_features, stages_of
+from sgq.models.genotype_rules import Features, faults_of, last_features, stages_of
 
 POOLINGS: tuple[tuple[Pooling, ...], ...] = (
     ("max",),
@@ -96,11 +96,13 @@ def with_random_bits(
             if component == "weight":
                 changes["weight_bits"] = width()
             else:
-                changes[f"{component}_bits"] = kept.setdefault(stage.read, 0) or width()
-                kept[stage.read] = changes[f"{component}_bits"]
+                bits = kept.get(stage.read) or width()
+                changes[f"{component}_bits"] = bits
+                if stage.reads:
+                    kept[stage.read] = bits
         positions[stage.position] = replace(operation, **changes)
     last = last_features(stages, in_channels)
-    head = replace(genotype.head, input_bits=kept.get(last, 0) or width(), weight_bits=width())
+    head = replace(genotype.head, input_bits=kept.get(last) or width(), weight_bits=width())
     return replace(genotype, positions=tuple(positions), head=head)
 
 
@@ -126,13 +128,3 @@ def _operation(space: GenotypeSpace, generator: random.Random) -> Operation:
     if kind is Combine:
         return Combine(choose(space.widths), choose(space.activations))  # type: ignore[arg-type]
     return Connect(choose(("identity", "skip")))
-
-
-def entry_bits(genotype: Genotype, in_channels: int, *, has_edges: bool = False) -> int:
-    """Return the bits of the data's own features; fp32 where nothing reads them in fewer."""
-    for stage in stages_of(genotype, in_channels, has_edges=has_edges):
-        if stage.read.made_by == INPUT:
-            for component, bits in stage.operation.bits.items():
-                if component != "weight":
-                    return bits
-    return FLOAT_BITS

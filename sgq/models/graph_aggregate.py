@@ -58,23 +58,32 @@ class EdgeNetwork(Reducing):
 class GraphAggregate(Reducing):
     """The operation `aggregate` of a genotype (HGNAS, arXiv 2303.10875, table 2)."""
 
-    def __init__(self, reducer: Reducer, message_kind: Message) -> None:
-        """Reduce messages of a kind by a reducer."""
+    def __init__(self, reducer: Reducer, message_kind: Message, *, k: int | None = None) -> None:
+        """Reduce messages of a kind by a reducer; `k` edges lead into every node (None: any)."""
         super().__init__(reducer)
         self.message_kind = message_kind
+        self.k = k
 
-    def forward(self, x: Tensor, neighbours: Neighbours) -> Tensor:
-        """Return [nodes, channels of the message] of x [nodes, channels]."""
+    def forward(self, x: Tensor, neighbours: Neighbours | None) -> Tensor:
+        """Return [nodes, channels of the message] of x [nodes, channels].
+
+        Of targets alone, k of them a node, neighbours are not asked for.
+        """
         kind = self.message_kind
-        if kind == "distance":
-            return self._distance(x, neighbours)
-        own = None if kind == "source" else self._own(x, neighbours)
+        if kind == "target" and self.k is not None:
+            return x * self.k if self.reducer == "sum" else x
+        assert neighbours is not None
         if kind == "target":
-            assert own is not None
-            return own
+            return self._own(x, neighbours)
+        # What holds most intermediate values comes first, when least else is held.
+        distance = self._distance(x, neighbours) if kind in ("distance", "full") else None
+        if kind == "distance":
+            assert distance is not None
+            return distance
         source: Tensor = self.propagate(neighbours.edge_index, x=x, k=neighbours.k)
-        if own is None:
+        if kind == "source":
             return source
+        own = self._own(x, neighbours)
         relative = source - own
         if kind == "relative":
             return relative
@@ -82,7 +91,8 @@ class GraphAggregate(Reducing):
             return torch.cat([source, relative], dim=1)
         if kind == "target_relative":
             return torch.cat([own, relative], dim=1)
-        return torch.cat([own, source, relative, self._distance(x, neighbours)], dim=1)
+        assert distance is not None
+        return torch.cat([own, source, relative, distance], dim=1)
 
     def message(self, x_j: Tensor) -> Tensor:
         """Return the source's row of each edge, [edges, channels]."""
@@ -90,8 +100,8 @@ class GraphAggregate(Reducing):
 
     def _own(self, x: Tensor, neighbours: Neighbours) -> Tensor:
         """Return what the reducer makes of the target's own row on each of its edges."""
-        if neighbours.k is not None:
-            return x * neighbours.k if self.reducer == "sum" else x
+        if self.k is not None:
+            return x * self.k if self.reducer == "sum" else x
         degree = torch.bincount(neighbours.edge_index[1], minlength=x.size(0)).unsqueeze(1)
         return x * (degree if self.reducer == "sum" else degree.clamp(max=1))
 

@@ -133,6 +133,13 @@ class SearchedModel(nn.Module):
         self.genotype = genotype
         self.stages = stages_of(genotype, in_channels, has_edges=has_edges)
         self.in_channels, self.out_channels = in_channels, out_channels
+        # Earlier features are kept until the last position that joins or adds them, and no longer.
+        self._joined_at = {
+            one.made_by: stage.position
+            for stage in self.stages
+            for one in (*stage.joined, stage.added)
+            if one is not None
+        }
         self.has_edges = has_edges
         # Several positions may read the features: quantized here, they are so once for all of them.
         self.entry = nn.Identity()
@@ -156,13 +163,20 @@ class SearchedModel(nn.Module):
         clouds = Clouds.of(x.size(0), batch, batch_size, equal=not self.has_edges)
         neighbours = None if edges is None else Neighbours(edges)
         x = self.entry(x)
-        features = {INPUT: x}
+        features = {INPUT: x} if INPUT in self._joined_at else {}
         for stage, module in zip(self.stages, self.positions, strict=True):
-            if isinstance(stage.operation, Sample):
-                neighbours = module(x, clouds)
+            if stage.idle:
                 continue
-            x = _run(stage, module, x, features, neighbours, clouds)
-            features[stage.position] = x
+            if isinstance(stage.operation, Sample):
+                neighbours = None  # those of before make room
+                neighbours = module(x, clouds)
+            else:
+                x = _run(stage, module, x, features, neighbours, clouds)
+                features = {
+                    made: kept for made, kept in features.items() if self._joined_at[made] > stage.position
+                }
+                if stage.position in self._joined_at:
+                    features[stage.position] = x
         logits: Tensor = self.head(x)
         return logits
 
@@ -177,12 +191,14 @@ def build_genotype(
 
 
 def _module_of(stage: Stage) -> nn.Module:
+    if stage.idle:
+        return nn.Identity()
     operation: Operation = stage.operation
     channels = stage.read.channels
     if isinstance(operation, Sample):
         return Sampling(operation.method, operation.k)
     if isinstance(operation, Aggregate):
-        return GraphAggregate(operation.reducer, operation.message)
+        return GraphAggregate(operation.reducer, operation.message, k=stage.k)
     if isinstance(operation, Combine):
         return Combination(channels, operation.width, operation.activation)
     if isinstance(operation, EdgeMlp):
@@ -192,7 +208,7 @@ def _module_of(stage: Stage) -> nn.Module:
         return CloudPooling(operation.reducers)
     if isinstance(operation, Concat):
         return Concatenation()
-    return nn.Identity() if stage.added is None else Skip()
+    return Skip()
 
 
 def _run(

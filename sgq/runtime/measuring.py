@@ -26,17 +26,24 @@ from sgq.errors import UsageError
 LEAST_REPEATS = 2
 """Quartiles need two rounds."""
 
+UNDISTURBED = 0.05
+"""A run is undisturbed when our threads waited for a processor at most this part of it."""
+
 KINETO_LOG_LEVEL, KINETO_SILENT = "KINETO_LOG_LEVEL", "6"
 """Below this level torch's profiler writes a line to stderr whenever it starts and stops."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Seconds of every round of one call, in order, and where they were taken."""
+    """Seconds of every round of one call, in order, and where they were taken.
+
+    `waited_s` are those in which threads of this process were kept from running, where that was asked for.
+    """
 
     rounds_s: tuple[float, ...]
     threads: int
     device: str
+    waited_s: tuple[float, ...] = ()
 
     @property
     def median_s(self) -> float:
@@ -69,28 +76,50 @@ def interleaved_latency(
     repeats: int,
     warmup: int,
     device: str | torch.device = "cpu",
+    clock: Callable[[], float] = time.perf_counter,
+    waiting: Callable[[], float] | None = None,
+    retries: int = 0,
 ) -> dict[str, Latency]:
     """Return each call's latency: `warmup` rounds that do not count, then `repeats` rounds of all in turn.
 
-    On an accelerator every call is waited for. Gradients are as the caller set them. Raises UsageError
-    below two repeats.
+    On an accelerator every call is waited for. Gradients are as the caller set them. `clock` tells seconds,
+    `waiting` how many of them this process has waited for a processor so far: a call that was disturbed is
+    run again at once, up to `retries` times, and the least disturbed run counts. Raises UsageError below two
+    repeats.
     """
     if repeats < LEAST_REPEATS:
         raise UsageError(f"expected at least {LEAST_REPEATS} repeats (got {repeats})")
     where = torch.device(device)
     taken: dict[str, list[float]] = {name: [] for name in calls}
+    waited: dict[str, list[float]] = {name: [] for name in calls}
+
+    def run(call: Callable[[], object]) -> tuple[float, float]:
+        """Return the seconds of one run, and how many of them were waited."""
+        _wait_for(where)
+        before = waiting() if waiting is not None else 0.0
+        start = clock()
+        result = call()
+        _wait_for(where)
+        seconds = clock() - start
+        del result  # freeing a large output is no part of the next call's time
+        return seconds, waiting() - before if waiting is not None else 0.0
+
     for count in range(warmup + repeats):
         for name, call in calls.items():
-            _wait_for(where)
-            start = time.perf_counter()
-            result = call()
-            _wait_for(where)
-            seconds = time.perf_counter() - start
-            del result  # freeing a large output is no part of the next call's time
+            seconds, waits = run(call)
+            for _ in range(retries):
+                if waits <= UNDISTURBED * seconds:
+                    break
+                again = run(call)
+                seconds, waits = min((seconds, waits), again, key=lambda one: one[1] / max(one[0], 1e-9))
             if count >= warmup:
                 taken[name].append(seconds)
+                waited[name].append(waits)
     threads = torch.get_num_threads()
-    return {name: Latency(tuple(seconds), threads, str(where)) for name, seconds in taken.items()}
+    return {
+        name: Latency(tuple(seconds), threads, str(where), tuple(waited[name]))
+        for name, seconds in taken.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -190,7 +190,8 @@ def pack_rows(stored: Tensor, layout: Layout) -> Tensor:
         lanes = segment.row_bytes // (4 if segment.bits == FLOAT_BITS else 1)
         if segment.bits == FLOAT_BITS:
             padded = torch.nn.functional.pad(rows.float(), (0, lanes - layout.width))
-            parts.append(padded.contiguous().view(torch.uint8).reshape(-1))
+            fresh = padded.contiguous() if lanes != layout.width else padded.clone()
+            parts.append(fresh.view(torch.uint8).reshape(-1))
             continue
         planes = BYTE_BITS // segment.bits
         padded = torch.nn.functional.pad(rows, (0, planes * lanes - layout.width))
@@ -199,6 +200,8 @@ def pack_rows(stored: Tensor, layout: Layout) -> Tensor:
             codes = padded[:, plane * lanes : (plane + 1) * lanes].to(torch.uint8)
             joined |= codes << (plane * segment.bits)
         parts.append(joined.reshape(-1))
+    if len(parts) == 1:
+        return parts[0]
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.uint8, device=stored.device)
 
 

@@ -106,7 +106,22 @@ def test_the_same_features_have_one_width() -> None:
 
 
 def test_random_neighbours_read_no_features() -> None:
-    assert reasons(Sample("random", 4, input_bits=8), Aggregate("max", "source", message_bits=4)) == []
+    sample = Sample("random", 4, input_bits=8)
+    assert reasons(sample, Aggregate("max", "source", message_bits=4)) == []
+    assert stages_of(Genotype((sample, Aggregate("max", "source"))), 3)[0].reads == ()
+
+
+def test_what_nobody_asks_for_is_idle() -> None:
+    stages = stages_of(
+        Genotype((
+            Sample("knn", 4, input_bits=8), Aggregate("max", "target", message_bits=4), KNN,
+            Aggregate("max", "source"), Connect("identity"), Communicate(), Sample("random", 2),
+            Aggregate("sum", "target"), Combine(8),
+        )),
+        3,
+    )  # fmt: skip
+    assert [stage.idle for stage in stages] == [True, True, False, False, True, True, True, False, False]
+    assert [len(stage.reads) for stage in stages] == [0, 0, 1, 1, 0, 0, 0, 1, 1]
 
 
 def test_at_most_two_crossings() -> None:

@@ -37,7 +37,7 @@ def test_fixed_degree_is_the_definition(reducer: str, message: str) -> None:
     x = torch.randn(20, 5, dtype=torch.float64)
     source = torch.randint(20, (20 * 4,))
     edges = torch.stack([source, torch.arange(20).repeat_interleave(4)])
-    made = GraphAggregate(reducer, message)(x, Neighbours(edges, 4))  # type: ignore[arg-type]
+    made = GraphAggregate(reducer, message, k=4)(x, Neighbours(edges, 4))  # type: ignore[arg-type]
     assert torch.allclose(made, by_definition(x, edges, reducer, message))
 
 
@@ -54,7 +54,7 @@ def test_any_graph_is_the_definition_also_where_nodes_have_no_edges(reducer: str
 def test_relative_messages_by_hand() -> None:
     x = torch.tensor([[0.0], [2.0], [5.0]])
     edges = torch.tensor([[1, 2, 0, 2, 0, 1], [0, 0, 1, 1, 2, 2]])
-    made = GraphAggregate("max", "target_relative")(x, Neighbours(edges, 2))
+    made = GraphAggregate("max", "target_relative", k=2)(x, Neighbours(edges, 2))
     assert made.tolist() == [[0.0, 5.0], [2.0, 3.0], [5.0, -3.0]]
 
 
@@ -71,5 +71,5 @@ def test_an_edge_network_sees_target_and_difference(k: int | None) -> None:
 def test_gradients_reach_sources_and_targets() -> None:
     x = torch.randn(6, 2, dtype=torch.float64, requires_grad=True)
     edges = torch.stack([torch.randint(6, (12,)), torch.arange(6).repeat_interleave(2)])
-    aggregate = GraphAggregate("mean", "full")
+    aggregate = GraphAggregate("mean", "full", k=2)
     assert torch.autograd.gradcheck(lambda rows: aggregate(rows, Neighbours(edges, 2))[:, :6], x)

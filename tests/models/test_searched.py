@@ -157,7 +157,7 @@ def test_every_width_of_a_genotype_reaches_a_site(genotype: Genotype) -> None:
         path = f"positions.{stage.position}"
         if isinstance(stage.operation, Combine):
             assert {f"{path}.linear:input", f"{path}.linear:weight"} <= names
-        elif stage.operation.bit_components() and getattr(stage.operation, "method", "") != "random":
+        elif stage.reads and stage.operation.bit_components():
             assert f"{path}:input" in names
     assert "head.last:weight" in names
 

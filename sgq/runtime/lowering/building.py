@@ -16,7 +16,8 @@ from quantizers.affine import quantize
 from quantizers.spec import FLOAT_BITS
 from sgq.graph.swap import ARGUMENT, PARAMETER, RESULT, Swapped, slots_of
 from sgq.runtime.finish import Activation, Finish
-from sgq.runtime.lowering.graphs import EdgeForm
+from sgq.runtime.lowering.cloud_steps import AssembleStep, DistanceStep, PoolStep
+from sgq.runtime.lowering.graphs import EdgeForm, Edges
 from sgq.runtime.lowering.preparing import FeatureForm
 from sgq.runtime.lowering.steps import AggregateStep, LinearStep, PointwiseStep, Step, TorchStep
 from sgq.runtime.packed import VECTOR
@@ -25,6 +26,10 @@ from sgq.runtime.weights import IntegerWeight, as_rows, in_float, tabled, tiled
 
 LARGEST_INPUTS = 2**15
 """Inputs up to which sums of products of 8-bit numbers fit in 32 bits."""
+
+
+FINISHING = (LinearStep, AggregateStep, PointwiseStep, AssembleStep, DistanceStep, PoolStep)
+"""Steps whose kernels finish what they make."""
 
 
 class CannotLower(Exception):
@@ -142,22 +147,23 @@ class Builder:
     def aggregate(
         self,
         value: Value,
-        form: EdgeForm,
+        edges: Edges,
         reduction: Any = "sum",
         *,
         coefficients: Value | None = None,
     ) -> Value:
-        """Return the value brought together over the edges of a form."""
+        """Return the value brought together over edges: of a form, or of the value of that number."""
         if (
             value.quantization is not None
             and value.quantization.per == "channel"
             and coefficients is not None
         ):
             raise CannotLower("attention over messages with a scale a channel")
-        self.forms.add(form)
+        if isinstance(edges, EdgeForm):
+            self.forms.add(edges)
         number = self.number()
         named = None if coefficients is None else coefficients.number
-        self.add(AggregateStep(value.number, number, form, reduction, named, value.heads), number)
+        self.add(AggregateStep(value.number, number, edges, reduction, named, value.heads), number)
         return Value(number, value.channels, value.level, heads=value.heads)
 
     def linear(
@@ -186,6 +192,20 @@ class Builder:
         if result is not None and heads > 1 and result.spec.granularity == "channel":
             raise CannotLower("a scale a channel where heads are padded")
         return self.quantized(made, result, sole=True)
+
+    def split_linear(self, value: Value, module: nn.Module, multiply: Tensor) -> tuple[Value, Value]:
+        """Return (W_1 − W_2) x and W_2 x of a linear layer on [x, y − x], its outputs times `multiply`."""
+        weight, scale = self._whole_numbers(module)
+        target, source = weight[: value.channels], weight[value.channels :]
+        if scale is None:
+            target, source = target * multiply, source * multiply
+        else:
+            scale = scale * multiply
+        made = [
+            self._multiply(value, part.contiguous(), scale, heads=1, addend=None)
+            for part in (target - source, source)
+        ]
+        return made[0], made[1]
 
     def _multiply(
         self, value: Value, integers: Tensor, scale: Tensor | None, *, heads: int, addend: Value | None
@@ -246,7 +266,7 @@ class Builder:
     def _open_finish(self, value: Value, sole: bool) -> Finish | None:
         """Return the finish of the step that makes a value, where more can be folded into it."""
         step = self._producers.get(value.number)
-        if not sole or not isinstance(step, (LinearStep, AggregateStep, PointwiseStep)):
+        if not sole or not isinstance(step, FINISHING):
             return None
         return None if step.finish.quantization is not None else step.finish
 

@@ -13,7 +13,7 @@ from sgq.runtime import kernels
 from sgq.runtime.csr import COLUMN_PADDING, Csr
 from sgq.runtime.finish import Finish
 from sgq.runtime.kernels.contract import Reduction
-from sgq.runtime.lowering.graphs import EdgeForm, PreparedInputs
+from sgq.runtime.lowering.graphs import Edges, PreparedInputs
 from sgq.runtime.lowering.steps import Step, Values, in_float, in_float_rows
 from sgq.runtime.workspace import AT_ONCE, Workspace
 
@@ -27,7 +27,7 @@ class EdgeConvStep:
 
     source: int
     output: int
-    form: EdgeForm
+    edges: Edges
     network: tuple[Step, ...]
     network_output: int
     channels: int
@@ -36,15 +36,14 @@ class EdgeConvStep:
     @property
     def inputs(self) -> tuple[int, ...]:
         """The numbers of the values that it reads."""
-        return (self.source,)
+        return (self.source, self.edges) if isinstance(self.edges, int) else (self.source,)
 
     def run(self, values: Values, inputs: PreparedInputs, workspace: Workspace) -> None:
         """Run the network block by block, and reduce each."""
-        given = values[self.source]
-        values[self.output] = workspace.computed(lambda: self._result(given, inputs))
+        given, graph = values[self.source], inputs.edges(self.edges, values)
+        values[self.output] = workspace.computed(lambda: self._result(given, graph, inputs))
 
-    def _result(self, given: Any, inputs: PreparedInputs) -> Tensor:
-        graph = inputs.graphs[self.form]
+    def _result(self, given: Any, graph: Csr, inputs: PreparedInputs) -> Tensor:
         x = in_float(given)
         sizes = graph.sizes
         out = torch.zeros(graph.rows, self.channels, device=x.device)

@@ -26,16 +26,21 @@ class EdgeForm:
     """Which edges a layer sees: its treatment of self-loops, and where weights come from.
 
     `loops`: "keep", "fill" (add those that are missing, as GCN does), "renew" (remove all, then add one a
-    node, as GAT does) or "own" (add one a node of weight `own_weight`, beside what there is: GIN's own row).
+    node, as GAT does), "own" (add one a node of weight `own_weight`, beside what there is: GIN's own row) or
+    "self" (each edge comes from its target: what the target's own row is on its edges).
     `weights`: "none", "data" (the data's own) or "gcn" (Kipf and Welling's normalisation, arXiv 1609.02907,
     eq. 2; `own_weight` is that of a self-loop before it). `given` tells whether the data's weights reach the
     layer.
     """
 
-    loops: Literal["keep", "fill", "renew", "own"] = "keep"
+    loops: Literal["keep", "fill", "renew", "own", "self"] = "keep"
     weights: Literal["none", "data", "gcn"] = "none"
     own_weight: float = 1.0
     given: bool = False
+
+
+Edges = EdgeForm | int
+"""Which edges a step runs along: the data's own in a form, or those of a value (sampled neighbours)."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,8 @@ class PreparedInputs:
     Nodes are numbered by degree bucket where the model has any: `order` [nodes] holds the nodes of the data
     in that numbering, `rows` counts those of each bucket. `original` is the data's own adjacency, for layers
     that stay simulated, in the same numbering; `data` itself is kept only for a model that stays simulated as
-    a whole.
+    a whole. `count` is the number of graphs (or point clouds) in the batch;
+    `members` leads from the nodes of each to it, for models that pool them by integer kernels.
     """
 
     features: Rows
@@ -56,6 +62,8 @@ class PreparedInputs:
     bucket: Tensor | None = None
     original: dict[str, Any] = field(default_factory=dict)
     data: Any = None
+    count: int = 1
+    members: Csr | None = None
     schedule: Schedule = field(default_factory=Schedule, init=False, compare=False)
 
     @property
@@ -70,10 +78,17 @@ class PreparedInputs:
             yield from tensors_in([self.data.get(name) for name in MODEL_INPUTS])
         for graph in self.graphs.values():
             yield from graph.tensors()
+        if self.members is not None:
+            yield from self.members.tensors()
         for tensor in (self.order, self.bucket, *self.original.values()):
             if isinstance(tensor, Tensor):
                 yield tensor
         yield from self.schedule.tensors()
+
+    def edges(self, edges: Edges, values: dict[int, Any]) -> Csr:
+        """Return the edges of a form, or those of a value."""
+        graph: Csr = values[edges] if isinstance(edges, int) else self.graphs[edges]
+        return graph
 
     @property
     def feature_nbytes(self) -> int:
@@ -134,6 +149,8 @@ def build_csr(
             dtype=torch.float32,
         )
         source, target = edge_index
+    elif form.loops == "self":
+        source = target
     elif form.loops in ("renew", "own"):
         if form.loops != "own":
             kept = source != target

@@ -65,7 +65,7 @@ def lower_module(builder: Builder, module: nn.Module, value: Value, *, sole: boo
     elif kind is nn.ELU:
         value = builder.activate(value, "elu", float(module.alpha), sole=sole)  # type: ignore[arg-type]
     elif kind in NORMS:
-        value = builder.affine(value, *_folded(module), sole=sole)
+        value = builder.affine(value, *folded_norm(module), sole=sole)
     elif kind not in IDENTITIES:
         raise CannotLower(f"{kind.__name__} has no integer form")
     return builder.quantized(value, slot(module, RESULT), sole=sole)
@@ -90,7 +90,7 @@ def lower_convolution(builder: Builder, conv: nn.Module, value: Value, *, sole: 
     return builder.quantized(made, slot(conv, RESULT), sole=True)
 
 
-def _folded(norm: Any) -> tuple[Tensor, Tensor]:
+def folded_norm(norm: Any) -> tuple[Tensor, Tensor]:
     """Return (multiply, add) of a batch norm in evaluation."""
     norm = norm.module if isinstance(norm, pyg.BatchNorm) else norm
     if norm.running_mean is None:

@@ -15,12 +15,13 @@ from sgq.errors import DataError, ModelError
 from sgq.graph.adjacency import adjacency_of, is_sparse
 from sgq.graph.inputs import ADJACENCY_ARGUMENTS
 from sgq.graph.swap import ROOT_BUCKETS
+from sgq.runtime.lowering.cloud_steps import SAMPLING, members_of
 from sgq.runtime.lowering.graphs import EdgeForm, PreparedInputs, Rows, build_csr, edges_of
 from sgq.runtime.lowering.preparing import FeatureForm, form_of, pack_features
 from sgq.runtime.lowering.report import LoweringReport
-from sgq.runtime.lowering.steps import Step, in_float
+from sgq.runtime.lowering.steps import Step, in_float, in_float_rows
 from sgq.runtime.measuring import stored_bytes, tensors_in
-from sgq.runtime.workspace import Workspace
+from sgq.runtime.workspace import AT_ONCE, Workspace
 
 FEATURES = "x"
 WEIGHTS = "edge_weight"
@@ -56,6 +57,7 @@ class LoweredModel(nn.Module):
         features: PackedInput,
         channels: int,
         buckets: int,
+        clouds: bool,
         original: nn.Module,
         keeps_original: bool,
         report: LoweringReport,
@@ -70,6 +72,7 @@ class LoweredModel(nn.Module):
         self.arguments, self._forms = arguments, forms
         self._features = features
         self._channels = channels
+        self._clouds = clouds
         self._buckets, self._keeps_original = buckets, keeps_original
         self._own_bucket = original._buffers.get(ROOT_BUCKETS)
         self._dead = _last_uses(steps, output)
@@ -126,6 +129,8 @@ class LoweredModel(nn.Module):
         if bucket is not None and order is not None:
             rows = tuple(torch.bincount(bucket.long(), minlength=self._buckets).tolist())
             bucket = bucket[order].to(torch.uint8)
+        if self._clouds:
+            return self._prepared_clouds(data, nodes)
         source, target, weights = edges_of(data)
         if WEIGHTS in self.arguments or is_sparse(adjacency_of(data)):
             self._check_weights(weights)
@@ -149,6 +154,25 @@ class LoweredModel(nn.Module):
             original=original,
             data=data if self.report.simulated and not self.arguments else None,
         )
+
+    def _prepared_clouds(self, data: Any, nodes: int) -> PreparedInputs:
+        """Return point clouds, or graphs of a searched model: their own edges are read where it has a use."""
+        graphs = {}
+        if self._forms:
+            source, target, weights = edges_of(data)
+            graphs = {
+                form: build_csr(source, target, weights, form, nodes=nodes, rows=None) for form in self._forms
+            }
+        count = int(getattr(data, "num_graphs", 1))
+        pointers = data.ptr if count > 1 else torch.tensor([0, nodes], device=data.x.device)
+        if any(isinstance(step, SAMPLING) for step in self.steps) and pointers.diff().unique().numel() > 1:
+            raise DataError(
+                f"expected graphs of one size, whose neighbours are sampled (got sizes of "
+                f"{int(pointers.diff().min())} to {int(pointers.diff().max())})"
+            )
+        features = in_float_rows(self._packed(data.x, (nodes,), None), AT_ONCE)
+        members = members_of(pointers)
+        return PreparedInputs(features, graphs, nodes, (nodes,), count=count, members=members)
 
     def _check_weights(self, weights: Tensor | None) -> None:
         """Raise DataError where edges have weights and those of the lowered graph had none, or vice versa."""

@@ -19,7 +19,16 @@ from sgq.graph.swap import ARGUMENT, RESULT, ROOT_BUCKETS, SLOTS, SiteQuantizers
 from sgq.graph.wrap import quantizers_of
 from sgq.models.dropout import densify
 from sgq.models.readout import Readout
-from sgq.runtime.lowering.building import Builder, CannotLower, Value, base_class, input_slot, slot
+from sgq.models.searched import SearchedModel
+from sgq.runtime.lowering.building import (
+    Builder,
+    CannotLower,
+    Value,
+    base_class,
+    check_affine,
+    input_slot,
+    slot,
+)
 from sgq.runtime.lowering.graphs import PreparedInputs
 from sgq.runtime.lowering.layers import IDENTITIES, MULTIPLY_FIRST, lower_convolution, lower_module
 from sgq.runtime.lowering.model import (
@@ -31,6 +40,7 @@ from sgq.runtime.lowering.model import (
     has_sparse_weights,
 )
 from sgq.runtime.lowering.report import LoweredLayer, LoweringReport
+from sgq.runtime.lowering.searched import SearchedLowering
 from sgq.runtime.lowering.steps import TorchStep, Values, in_float
 from sgq.runtime.lowering.tracing import trace
 from sgq.runtime.quantization import quantization_of
@@ -94,6 +104,8 @@ class Program:
 
     def build(self) -> LoweredModel:
         """Return the lowered model; as a whole simulated where its forward cannot be traced."""
+        if isinstance(self.model, SearchedModel):
+            return self._searched(self.model)
         try:
             graph = trace(self.model, self.given)
         except ModelError as error:
@@ -128,6 +140,26 @@ class Program:
             )
         return self._model(builder, arguments, output)
 
+    def _searched(self, model: SearchedModel) -> LoweredModel:
+        """Return a searched model, which is lowered by its genotype."""
+        self.quantizer, self.gathered = slot(model.entry, f"{ARGUMENT}input"), True
+        builder = Builder(None if self.quantizer is None else "dense")
+        features = Value(builder.number(), model.in_channels, "node")
+        self.features = features.number
+        try:
+            lowering = SearchedLowering(builder, model, self.buckets)
+            if self.quantizer is not None:
+                check_affine(self.quantizer)
+                features = self._quantized(builder, features, self.quantizer, sole=False)
+            output = lowering.lower(features)
+        except CannotLower as reason:
+            return self._simulated_whole(str(reason))
+        unused = [path for path, one in quantizers_of(model).items() if id(one) not in builder.used]
+        if unused:
+            return self._simulated_whole(f"the quantizers {', '.join(unused)} have no place in its genotype")
+        self.layers = lowering.layers
+        return self._model(builder, {FEATURES: features.number}, output)
+
     def _model(self, builder: Builder, arguments: dict[str, int], output: Value) -> LoweredModel:
         form = builder.feature_form
         return LoweredModel(
@@ -139,6 +171,7 @@ class Program:
             features=PackedInput(self.quantizer, form, self.gathered),
             channels=int(self.data.x.size(1)),
             buckets=self.buckets,
+            clouds=isinstance(self.model, SearchedModel),
             original=self.model,
             keeps_original=self.keeps_original,
             report=LoweringReport(tuple(self.layers), form or "float"),

@@ -15,7 +15,7 @@ from sgq.runtime import kernels
 from sgq.runtime.features import BitFeatures, SparseFeatures
 from sgq.runtime.finish import Finish
 from sgq.runtime.kernels.contract import AttentionKind, Reduction
-from sgq.runtime.lowering.graphs import EdgeForm, PreparedInputs
+from sgq.runtime.lowering.graphs import EdgeForm, Edges, PreparedInputs
 from sgq.runtime.packed import VECTOR, PackedTensor, layout_of, pack_rows, with_head_padding
 from sgq.runtime.quantization import Quantization
 from sgq.runtime.weights import IntegerWeight
@@ -88,11 +88,11 @@ class LinearStep:
 
 @dataclass
 class AggregateStep:
-    """Rows brought together over the edges of a form, by attention where `coefficients` names it."""
+    """Rows brought together over edges, by attention where `coefficients` names it."""
 
     source: int
     output: int
-    form: EdgeForm
+    edges: Edges
     reduction: Reduction = "sum"
     coefficients: int | None = None
     heads: int = 1
@@ -101,13 +101,14 @@ class AggregateStep:
     @property
     def inputs(self) -> tuple[int, ...]:
         """The numbers of the values that it reads."""
-        return (self.source,) if self.coefficients is None else (self.source, self.coefficients)
+        optional = (self.coefficients, self.edges if isinstance(self.edges, int) else None)
+        return (self.source, *(number for number in optional if number is not None))
 
     def run(self, values: Values, inputs: PreparedInputs, workspace: Workspace) -> None:
         """Gather, reduce and finish."""
         coefficients = None if self.coefficients is None else values[self.coefficients]
         values[self.output] = kernels.aggregate(
-            inputs.graphs[self.form],
+            inputs.edges(self.edges, values),
             in_float_rows(values[self.source], workspace, heads=self.heads),
             for_rows(self.finish, inputs),
             reduction=self.reduction,
