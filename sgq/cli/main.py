@@ -13,10 +13,10 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from sgq.cli import apply, bits, check, cost, plan, report, show, sites, train
+from sgq.cli import apply, bits, check, cost, plan, profile, report, show, sites, train
 from sgq.errors import SgqError, UsageError
 
-VERBS = (sites, check, plan, cost, train, apply, bits, show, report)
+VERBS = (sites, check, plan, profile, cost, train, apply, bits, show, report)
 INTERRUPTED = 130
 WRITING_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
 FOREIGN_REMARKS = (

@@ -32,7 +32,7 @@ def test_help_and_check_answer_without_torch(words: list[str]) -> None:
 
 def test_every_verb_has_json_and_help(sgq: Sgq) -> None:
     names = [verb.__name__.rpartition(".")[2] for verb in VERBS]
-    assert names == ["sites", "check", "plan", "cost", "train", "apply", "bits", "show", "report"]
+    assert names == ["sites", "check", "plan", "profile", "cost", "train", "apply", "bits", "show", "report"]
     for name in names:
         outcome = sgq(name, "--help")
         assert outcome.code == 0

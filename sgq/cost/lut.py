@@ -1,0 +1,147 @@
+"""The look-up table: measured times of operations, interpolated between the sizes that were measured.
+
+Between the points of a grid times are interpolated in the logarithms of sizes and seconds; along every axis
+they only grow, as more work never takes less time (what noise says otherwise is averaged out). Past the
+grid's ends they grow with the work, and are marked as extrapolated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from sgq.cost.calls import Work
+from sgq.cost.categories import AXES, Category, category_of, coordinates, repetitions
+from sgq.cost.measurements import Measurement
+from sgq.cost.space_operations import work_of
+from sgq.errors import ProfileError, nearest_name
+
+FREE = ("random",)
+"""Kinds that take no time on integers: random neighbours are drawn once."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the table says of a work: seconds, and whether its size is outside of what was measured."""
+
+    seconds: float
+    extrapolated: bool = False
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Log-seconds [points of each axis] of one category; `axes` are the logarithms of its sizes."""
+
+    axes: tuple[np.ndarray, ...]
+    log_seconds: np.ndarray
+
+    def at(self, place: tuple[float, ...]) -> Entry:
+        """Return the time at a place, multilinear in logarithms."""
+        values = self.log_seconds
+        extrapolated = False
+        beyond = 0.0
+        for axis, coordinate in zip(self.axes, np.log(place), strict=True):
+            inside = min(max(coordinate, axis[0]), axis[-1])
+            if abs(inside - coordinate) > 1e-9:
+                extrapolated = True
+                beyond += max(0.0, coordinate - inside)
+            upper = int(np.searchsorted(axis, inside, side="left"))
+            upper = min(max(upper, 1), len(axis) - 1) if len(axis) > 1 else 0
+            if len(axis) == 1:
+                values = values[0]
+                continue
+            share = (inside - axis[upper - 1]) / (axis[upper] - axis[upper - 1])
+            values = (1 - share) * values[upper - 1] + share * values[upper]
+        return Entry(float(np.exp(values + beyond)), extrapolated)
+
+
+class LookUpTable:
+    """Times of works by category; built of measurements."""
+
+    def __init__(self, grids: dict[Category, Grid]) -> None:
+        self.grids = grids
+        self._known: dict[Work, Entry] = {}
+
+    @classmethod
+    def of(cls, measurements: Iterable[Measurement]) -> LookUpTable:
+        """Return the table of measured works."""
+        found: dict[Category, dict[tuple[float, ...], list[float]]] = {}
+        for measurement in measurements:
+            work = work_of(measurement)
+            places = found.setdefault(category_of(work), {})
+            places.setdefault(coordinates(work), []).append(measurement.timing.median_s)
+        return cls({category: _grid(places) for category, places in found.items()})
+
+    def entry(self, work: Work) -> Entry:
+        """Return the time of a work; raise ProfileError, with the nearest entries, for one of no category."""
+        known = self._known.get(work)
+        if known is None:
+            known = self._known[work] = self._computed(work)
+        return known
+
+    def _computed(self, work: Work) -> Entry:
+        if work.runtime == "integer" and work.kind in FREE:
+            return Entry(0.0)
+        category = category_of(work)
+        grid = self.grids.get(category)
+        if grid is None:
+            raise ProfileError(self._missing(category))
+        found = grid.at(coordinates(work))
+        return Entry(found.seconds * repetitions(work), found.extrapolated)
+
+    def _missing(self, category: Category) -> str:
+        names = sorted(map(str, self.grids))
+        same = [str(one) for one in sorted(self.grids) if (one.runtime, one.kind) == category_key(category)]
+        near = ", ".join(same[:4]) or "none of its kind"
+        return (
+            f'the profile has no operation "{category}".{nearest_name(str(category), names)} '
+            f"Nearest entries: {near}. Measure it with sgq profile"
+        )
+
+
+def category_key(category: Category) -> tuple[str, str]:
+    """Return what the nearest entries of a category have in common with it."""
+    return category.runtime, category.kind
+
+
+def _grid(places: dict[tuple[float, ...], list[float]]) -> Grid:
+    """Return the grid of measured places; other points of it are filled in from their neighbours."""
+    axes = tuple(np.array(sorted(set(axis))) for axis in zip(*places, strict=True))
+    values = np.full([len(axis) for axis in axes], np.nan)
+    for place, seconds in places.items():
+        index = tuple(int(np.searchsorted(axis, at)) for axis, at in zip(axes, place, strict=True))
+        values[index] = np.log(np.median(seconds))
+    logs = tuple(np.log(axis) for axis in axes)
+    return Grid(logs, _growing(_filled(values, logs)))
+
+
+def _filled(values: np.ndarray, axes: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Return values without gaps: each grows along an axis in proportion to its size, from the last known."""
+    filled = values.copy()
+    for dimension, axis in enumerate(axes):
+        along = np.moveaxis(filled, dimension, 0)
+        for at in range(1, len(axis)):
+            missing = np.isnan(along[at])
+            along[at][missing] = (along[at - 1] + axis[at] - axis[at - 1])[missing]
+    for dimension, axis in enumerate(axes):
+        along = np.moveaxis(filled, dimension, 0)
+        for at in reversed(range(len(axis) - 1)):
+            missing = np.isnan(along[at])
+            along[at][missing] = (along[at + 1] + axis[at] - axis[at + 1])[missing]
+    return filled
+
+
+def _growing(values: np.ndarray) -> np.ndarray:
+    """Return values that never fall along an axis: the mean of the least above and the greatest below."""
+    above, below = values, values
+    for dimension in range(values.ndim):
+        above = np.maximum.accumulate(above, axis=dimension)
+        below = np.flip(np.minimum.accumulate(np.flip(below, dimension), axis=dimension), dimension)
+    return (above + below) / 2
+
+
+def axes_of(category: Category) -> tuple[str, ...]:
+    """Return the names of a category's axes."""
+    return AXES[category.kind]

@@ -1,0 +1,156 @@
+"""The learned predictor: latency and measured peak memory of an architecture, from its graph.
+
+A GIN or a GCN over the architecture's graph (see `sgq.cost.architecture_graph`), sum pooling, and a head each
+for latency and peak. A head gives a factor: on the look-up table's sum, and on the modelled peak. So an
+untrained predictor says what they say, and one that is moved to another device starts from its table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sgq.cost.architecture_graph import COLUMNS, SCALED, ArchitectureGraph
+
+Layer = Literal["gin", "gcn"]
+METRICS = ("latency_s", "peak_bytes")
+LARGEST_LOG_FACTOR = 3.0
+
+
+@dataclass(frozen=True)
+class PredictorShape:
+    """Which network: the kind of layer, their number and width, and dropout before the heads."""
+
+    layer: Layer = "gin"
+    layers: int = 3
+    width: int = 128
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Architectures together: node features [batch, nodes, columns], which nodes there are, and base values.
+
+    `base` [batch, 2] is the look-up table's sum in seconds and the modelled peak in bytes.
+    """
+
+    nodes: Tensor
+    present: Tensor
+    base: Tensor
+
+    def __len__(self) -> int:
+        return self.nodes.size(0)
+
+    def part(self, index: Tensor) -> Batch:
+        """Return some of the architectures."""
+        return Batch(self.nodes[index], self.present[index], self.base[index])
+
+
+def batch_of(
+    graphs: Sequence[ArchitectureGraph], seconds: Sequence[float], peak_bytes: Sequence[float]
+) -> Batch:
+    """Return graphs together, with what the look-up table and the memory model say of each."""
+    most = max(len(graph.nodes) for graph in graphs)
+    nodes = np.zeros((len(graphs), most, len(COLUMNS)), dtype=np.float32)
+    present = np.zeros((len(graphs), most), dtype=bool)
+    for row, graph in enumerate(graphs):
+        nodes[row, : len(graph.nodes)] = graph.nodes
+        present[row, : len(graph.nodes)] = True
+    base = torch.tensor(np.stack([seconds, peak_bytes], axis=1), dtype=torch.float32)
+    return Batch(torch.from_numpy(nodes), torch.from_numpy(present), base)
+
+
+class Predictor(nn.Module):
+    """Predicts latency and peak of a batch of architectures; see the module."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, shape: PredictorShape | None = None) -> None:
+        """Build it, with heads that give the factor 1."""
+        super().__init__()
+        self.shape = shape or PredictorShape()
+        width = self.shape.width
+        self.register_buffer("mean", torch.zeros(len(SCALED)))
+        self.register_buffer("deviation", torch.ones(len(SCALED)))
+        self.enter = nn.Linear(len(COLUMNS), width)
+        kind = GinLayer if self.shape.layer == "gin" else GcnLayer
+        self.layers = nn.ModuleList(kind(width) for _ in range(self.shape.layers))
+        self.dropout = nn.Dropout(self.shape.dropout)
+        self.heads = nn.ModuleList(_head(2 * width) for _ in METRICS)
+
+    def scale_to(self, batch: Batch) -> None:
+        """Take mean and standard deviation of the table's values from a training set."""
+        values = batch.nodes[..., list(SCALED)][batch.present]
+        self.mean.copy_(values.mean(0))
+        self.deviation.copy_(values.std(0).clamp(min=1e-6))
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return seconds and bytes, [batch, 2]."""
+        scaled = list(SCALED)
+        nodes = batch.nodes.clone()
+        nodes[..., scaled] = (nodes[..., scaled] - self.mean) / self.deviation
+        present = batch.present.unsqueeze(2).float()
+        hidden = torch.relu(self.enter(nodes)) * present
+        links = chain_links(batch.present)
+        for layer in self.layers:
+            hidden = layer(hidden, links) * present
+        # What is pooled is a sum, as latency is; the global node has seen all.
+        pooled = torch.cat([hidden.sum(1) / 8.0, hidden[:, 0]], dim=1)
+        logs = torch.cat([head(self.dropout(pooled)) for head in self.heads], dim=1)
+        return batch.base * logs.clamp(-LARGEST_LOG_FACTOR, LARGEST_LOG_FACTOR).exp()
+
+
+def chain_links(present: Tensor) -> Tensor:
+    """Return which node sees which, [batch, nodes, nodes]: itself, the one before and the global one."""
+    nodes = present.size(1)
+    links = torch.eye(nodes, device=present.device)
+    links[1:, 0] = links[0, 1:] = 1.0
+    following = torch.arange(2, nodes, device=present.device)
+    links[following, following - 1] = 1.0
+    there = present.float()
+    return links * there.unsqueeze(1) * there.unsqueeze(2)
+
+
+class GinLayer(nn.Module):
+    """A network of the node and the mean of what it sees (GIN with ε = 0, as GCoDE's predictor has it)."""
+
+    def __init__(self, width: int) -> None:
+        """Build the network."""
+        super().__init__()
+        self.network = nn.Sequential(
+            nn.Linear(width, width), nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, width)
+        )
+
+    def forward(self, hidden: Tensor, links: Tensor) -> Tensor:
+        """Return new features [batch, nodes, width]."""
+        seen = links @ hidden / links.sum(2, keepdim=True).clamp(min=1.0)
+        return torch.relu(hidden + self.network(hidden + seen))
+
+
+class GcnLayer(nn.Module):
+    """A linear layer of what is seen, by the symmetric normalisation of GCN, as HGNAS's predictor has it."""
+
+    def __init__(self, width: int) -> None:
+        """Build the linear layer."""
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, hidden: Tensor, links: Tensor) -> Tensor:
+        """Return new features [batch, nodes, width]."""
+        into = links.sum(2, keepdim=True).clamp(min=1.0).rsqrt()
+        out = links.sum(1, keepdim=True).clamp(min=1.0).rsqrt()
+        return torch.nn.functional.leaky_relu(hidden + self.norm(self.linear((links * into * out) @ hidden)))
+
+
+def _head(width: int) -> nn.Module:
+    last = nn.Linear(width // 2, 1)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(width, width // 2), nn.ReLU(), last)

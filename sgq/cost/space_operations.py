@@ -1,0 +1,129 @@
+"""The operations of the design space that `sgq profile` measures: a grid over sizes, widths and bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass, fields
+from functools import partial
+from itertools import product
+
+from quantizers.spec import FLOAT_BITS
+from sgq.cost.calls import Kind, Runtime, Work
+from sgq.cost.categories import CONCATENATION, MESSAGES, PACKED
+from sgq.cost.measurements import Key, Measurement
+from sgq.cost.operation_sources import Deferred, Extent, operation_source
+from sgq.cost.timing import Call
+
+COLUMNS = tuple(field.name for field in fields(Work))
+FLOAT_BYTES = 4
+MOST_OF_MEMORY = 32
+"""What a call holds is at most this part of the memory."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The points of the grid."""
+
+    rows: tuple[int, ...] = (256, 1024, 2048)
+    k: tuple[int, ...] = (10, 20, 40)
+    channels: tuple[int, ...] = (4, 16, 64, 256, 1024)
+    edge_channels: tuple[int, ...] = (4, 64, 256)
+    narrow: tuple[int, ...] = (8, 4, 2, 1)
+
+
+QUICK_SIZES = Sizes(rows=(256, 1024), k=(10, 20), channels=(4, 64, 256), edge_channels=(4, 64), narrow=(8,))
+
+
+@dataclass(frozen=True)
+class SpaceSource:
+    """All works of a grid that fit in memory; see `sgq.cost.operation_sources`."""
+
+    works: tuple[Work, ...]
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The columns of a key."""
+        return COLUMNS
+
+    def __len__(self) -> int:
+        return len(self.works)
+
+    def __iter__(self) -> Iterator[tuple[Key, Call]]:
+        for work in self.works:
+            yield dict(zip(COLUMNS, astuple(work), strict=True)), Deferred(partial(_built, work))
+
+
+def _built(work: Work) -> Call:
+    from sgq.cost.running import runnable
+
+    return runnable(work)
+
+
+@operation_source("operations")
+def space_source(extent: Extent) -> SpaceSource:
+    """Return the operations of the design space, in fp32 and on integers."""
+    sizes = QUICK_SIZES if extent.quick else Sizes()
+    most = (extent.memory_bytes or 2**33) // MOST_OF_MEMORY
+    return SpaceSource(tuple(work for work in grid(sizes) if _held_bytes(work) <= most))
+
+
+def work_of(measurement: Measurement) -> Work:
+    """Return the work that was measured."""
+    return Work(**measurement.key)  # type: ignore[arg-type]
+
+
+def grid(sizes: Sizes) -> Iterator[Work]:
+    """Yield the works of a grid, kinds in turn."""
+    runtimes: tuple[Runtime, ...] = ("float", "integer")
+    for runtime in runtimes:
+        wide = (FLOAT_BITS,) if runtime == "float" else (FLOAT_BITS, PACKED)
+        every = (FLOAT_BITS,) if runtime == "float" else (FLOAT_BITS, *sizes.narrow)
+        for rows, k in product(sizes.rows, sizes.k):
+            if runtime == "float":
+                yield Work(runtime, "random", "random", rows, rows * k, 3, 0)
+            for channels in sizes.channels:
+                for bits in wide:
+                    yield Work(runtime, "knn", "knn", rows, rows * k, channels, 0, bits)
+                    yield Work(runtime, "distance", "max", rows, rows * k, channels, 1, bits)
+                for reducer, bits in product(("max", "sum"), every):
+                    yield Work(runtime, "gather", reducer, rows, rows * k, channels, channels, bits)
+        for rows, channels in product(sizes.rows, sizes.channels):
+            for bits, out_bits in product(wide, wide):
+                for variant in (*MESSAGES, CONCATENATION):
+                    yield _assembly(runtime, variant, rows, channels, bits, out_bits)
+            for reducer, bits in product(("max", "sum"), wide):
+                yield Work(runtime, "pool", reducer, rows, 0, channels, channels, bits)
+        for rows, inputs, outputs in product((1, *sizes.rows), sizes.channels, sizes.channels):
+            for bits, out_bits in product(every, wide):
+                weight_bits = FLOAT_BITS if bits == FLOAT_BITS else PACKED
+                yield Work(runtime, "linear", "relu", rows, 0, inputs, outputs, bits, weight_bits, out_bits)
+        yield from _edge_networks(runtime, sizes)
+
+
+def _edge_networks(runtime: Runtime, sizes: Sizes) -> Iterator[Work]:
+    """Yield DGCNN's edge networks; on integers those with a maximum are not run edge by edge."""
+    if runtime == "integer":
+        return
+    kind: Kind = "edge_network"
+    for rows, k in product(sizes.rows, sizes.k):
+        for inputs, outputs in product(sizes.edge_channels, sizes.edge_channels):
+            yield Work(runtime, kind, "max", rows, rows * k, inputs, outputs)
+
+
+def _assembly(runtime: Runtime, variant: str, rows: int, channels: int, bits: int, out_bits: int) -> Work:
+    """Return an assembly of features with so many channels."""
+    inputs, outputs = {
+        "1x1": (channels, channels),
+        "1x2": (2 * channels, channels),
+        "2x2": (2 * channels, 2 * channels),
+        "4x2": (2 * channels + 1, 3 * channels + 1),
+        CONCATENATION: (2 * channels, 2 * channels),
+    }[variant]
+    return Work(runtime, "assemble", variant, rows, 0, inputs, outputs, bits, output_bits=out_bits)
+
+
+def _held_bytes(work: Work) -> int:
+    """Return about the most bytes that a call holds."""
+    pairs = work.rows * work.rows if work.kind == "knn" else 0
+    wide = 6 * work.inputs + 2 * work.outputs if work.kind == "edge_network" else 3 * work.inputs
+    return FLOAT_BYTES * max(pairs, work.rows * (work.inputs + work.outputs), work.edges * wide)
