@@ -2,8 +2,8 @@
 
 Of many noisy measurements around a limit the best one is lucky. Trials that the cost model believes inside
 the limit are finetuned anew, with other seeds and, where there are any, from other trainings of the float
-model. The smallest one wins whose mean holds the limit less two errors: that over repeats, at 95 %, and one
-standard error over nodes. What varies much from one repeat to the next has to hold the limit by more.
+model. The smallest one wins whose mean holds the limit by one standard error, of repeats and nodes together,
+as Breiman et al. choose a tree (1984, 3.4.3). What varies much has to hold the limit by more.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.special import stdtrit
 
+from sgq.bits.changes import Changes, joint_error
 from sgq.bits.deferred import DeferredAccuracy
 from sgq.bits.front import front_of
 from sgq.bits.gaussian_process import GaussianProcess
@@ -30,14 +30,13 @@ from sgq.bits.trials import Evaluation, Trial
 CANDIDATES = 3
 REPEATS = 10
 ROUNDS = 8
-CONFIDENCE = 0.95
 SINGLE_PRECISION = 1e-5
 """So far from an accuracy may the cost model's mean be by rounding alone."""
 
 
 @dataclass(frozen=True)
 class Confirmation:
-    """A trial, the accuracies (0 to 1) that it had in repeats, and their mean standard error over nodes."""
+    """A trial, the accuracies (0 to 1) that it had in repeats, and the error of their mean over nodes."""
 
     trial: Trial
     accuracies: tuple[float, ...]
@@ -50,15 +49,12 @@ class Confirmation:
 
     @property
     def least_accuracy(self) -> float:
-        """The mean less two errors: of a one-sided 95 % interval over repeats (Student's t), and `error`.
+        """The mean less its standard error: that over repeats and that over nodes, as if independent.
 
-        They are taken as independent, so their squares add up. Repeats share their nodes: more of them do not
-        make the error over nodes smaller.
+        Repeats share their nodes: more of them do not make the error over nodes vanish.
         """
-        error = statistics.stdev(self.accuracies) / math.sqrt(len(self.accuracies))
-        return self.accuracy - math.hypot(
-            float(stdtrit(len(self.accuracies) - 1, CONFIDENCE)) * error, self.error
-        )
+        over_repeats = statistics.stdev(self.accuracies) / math.sqrt(len(self.accuracies))
+        return self.accuracy - math.hypot(over_repeats, self.error)
 
 
 @dataclass(frozen=True)
@@ -106,7 +102,7 @@ def confirm(
     study: str,
     workers: int = 1,
 ) -> Confirmed:
-    """Measure trials again, from the smallest up, until the mean of one holds the limit less its errors.
+    """Measure trials again, from the smallest up, until the mean of one holds the limit less its error.
 
     Up to eight rounds of three candidates, with ten repeats each or, of several trainings, as many as give
     each training as many turns. Finished repeats are in the storage beside the search, and are resumed.
@@ -183,5 +179,12 @@ def _measured(
         ]
         if len(own) == repeats:
             accuracies = tuple(repeat.accuracy or 0.0 for repeat in own)
-            found.append(Confirmation(trial, accuracies, statistics.fmean(repeat.error for repeat in own)))
+            found.append(Confirmation(trial, accuracies, _error_over_nodes(own)))
     return Confirmed(None, tuple(found), result.interrupted)
+
+
+def _error_over_nodes(repeats: Sequence[Trial]) -> float:
+    """Return the error over nodes of the mean of repeats: joint where nodes are known, else their mean."""
+    if all(repeat.changed for repeat in repeats):
+        return joint_error([Changes.parse(repeat.changed) for repeat in repeats])
+    return statistics.fmean(repeat.error for repeat in repeats)

@@ -7,6 +7,7 @@ nodes.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -64,7 +65,9 @@ class DeferredAccuracy:
         evaluation = self._of_training(training % len(self.builds))
         found = evaluation.of_plan(evaluation.space.plan_of(assignment), seed=seed)
         drop = evaluation.float_accuracy - found.accuracy
-        return replace(found, accuracy=min(1.0, max(0.0, self.built.float_accuracy - drop)))
+        # It stands for the mean over all trainings, whose error is less than that of one.
+        error = found.error / math.sqrt(self.trainings)
+        return replace(found, accuracy=min(1.0, max(0.0, self.built.float_accuracy - drop)), error=error)
 
     def _of_training(self, index: int) -> FinetunedAccuracy:
         if index not in self._built:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from functools import cached_property
-from math import ceil, sqrt
+from math import ceil
 
 import torch
 from torch import Tensor, nn
 
+from sgq.bits.changes import Changes
 from sgq.bits.front import FRAME_HEIGHT
 from sgq.bits.memo import Memo
 from sgq.bits.planned_space import PlannedSpace
@@ -105,7 +106,7 @@ class FinetunedAccuracy:
             repr(self.training),
             str(seed),
             repr(self._floors(plan.finetuning)),
-            "with error",
+            "with changes",
         )
         return hashlib.sha256("|".join(parts).encode()).hexdigest()[:24]
 
@@ -135,18 +136,17 @@ class FinetunedAccuracy:
                 seed=seed,
                 give_up=give_up,
             )
-            error = self._error(wrapped, static)
+            changes = self._changes(wrapped, static)
         epochs = plan.finetuning.epochs
         budget = len(history.epochs) / epochs if epochs else 1.0
-        return Evaluation(history.val_accuracy, budget, error)
+        return Evaluation(history.val_accuracy, budget, changes.error, str(changes))
 
-    def _error(self, model: nn.Module, task: Task) -> float:
-        """Return the standard error of the drop from the float model, of two accuracies on the same nodes.
-
-        Of n nodes, b went wrong and c right: its variance is (b + c - (b - c)^2 / n) / n^2 (McNemar).
-        """
-        changed = self._float_right.double() - _right(model, task).double()
-        return float(changed.std(correction=0)) / sqrt(len(changed))
+    def _changes(self, model: nn.Module, task: Task) -> Changes:
+        """Return which rows of validation the float model gets right and this one wrong, and the reverse."""
+        right = _right(model, task)
+        rows = task.rows_of("val")
+        wrong, mended = rows[self._float_right & ~right], rows[right & ~self._float_right]
+        return Changes(len(rows), tuple(wrong.tolist()), tuple(mended.tolist()))
 
     @cached_property
     def _float_right(self) -> Tensor:

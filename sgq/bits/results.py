@@ -16,7 +16,7 @@ from sgq.report.rows import ReportRow
 from sgq.report.study_rows import ReferenceRow, StudyReport, TrialRow
 
 REFUTED = (
-    "none of {} trials believed inside the limit held it less its errors when measured again; "
+    "none of {} trials believed inside the limit held it less its error when measured again; "
     "the nearest one was taken"
 )
 
@@ -107,7 +107,7 @@ def remarks(selection: Selection) -> tuple[str, ...]:
             item for item in selection.confirmations if item.trial.memory < selection.confirmed.trial.memory
         ]
         if smaller:
-            notes.append(f"{len(smaller)} smaller ones, measured again, did not hold it less their errors")
+            notes.append(f"{len(smaller)} smaller ones, measured again, did not hold it less their error")
     elif selection.refuted:
         notes.append(REFUTED.format(len(selection.confirmations)))
     failed = [trial for trial in result.trials if trial.state == "failed"]

@@ -24,7 +24,7 @@ class Selection:
     """What a selection came to: the search, the chosen trial, and the trials that were measured again.
 
     `confirmed` is the confirmation of the chosen trial; None where accuracy is not limited, or where no
-    candidate held the limit less its errors again (then the chosen one came nearest to it). Measuring
+    candidate held the limit less its error again (then the chosen one came nearest to it). Measuring
     them took `confirm_s` seconds.
     """
 

@@ -19,8 +19,9 @@ State = Literal["finished", "stopped", "failed"]
 
 BUDGET, SECONDS, MEMORY, REASON, COPY = "budget", "seconds", "memory", "reason", "not_counted"
 """User attributes of a trial: share of the budget, seconds, bytes, why it failed, why it does not count."""
-ACCURACY, ERROR = "accuracy", "error"
-"""Those of an accuracy with a standard error, and of the error; the trial's first value is the difference."""
+ACCURACY, ERROR, CHANGED = "accuracy", "error", "changed"
+"""Those of an accuracy with a standard error, of the error, and of the rows that changed; the trial's first
+value is the accuracy less the error."""
 OVER_MEMORY = "over the memory limit"
 """Why a trial does not count that nobody has to try again."""
 MOST_DEATHS = 2
@@ -32,7 +33,8 @@ class Trial:
     """One measured assignment. `memory` is in bytes, `accuracy` from 0 to 1 (None where it failed).
 
     `error` is the accuracy's standard error; limits have to be held by what is left without it. A stopped
-    trial had only the share `budget` of its epochs: its accuracy was hopeless by then.
+    trial had only the share `budget` of its epochs: its accuracy was hopeless by then. `changed` is the
+    evaluation's.
     """
 
     number: int
@@ -44,6 +46,7 @@ class Trial:
     seconds: float = 0.0
     reason: str = ""
     error: float = 0.0
+    changed: str = ""
 
     @property
     def sure(self) -> float | None:
@@ -56,11 +59,13 @@ class Evaluation:
     """What an `evaluate` may return instead of a number: an accuracy (0 to 1) at a share of the budget.
 
     `error` is its standard error: a search holds its limits, and looks, by the accuracy less the error.
+    `changed` are the rows that it is of (`sgq.bits.changes.Changes` as text), where they are known.
     """
 
     accuracy: float
     budget: float = 1.0
     error: float = 0.0
+    changed: str = ""
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
@@ -155,6 +160,7 @@ def record_of(space: Space, trial: FrozenTrial) -> Trial | None:
         seconds=float(attributes.get(SECONDS, 0.0)),
         reason=str(attributes.get(REASON, "")),
         error=float(attributes.get(ERROR, 0.0)),
+        changed=str(attributes.get(CHANGED, "")),
     )
 
 

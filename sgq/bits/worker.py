@@ -19,6 +19,7 @@ from sgq.bits.space import Assignment, Codes, Space
 from sgq.bits.trials import (
     ACCURACY,
     BUDGET,
+    CHANGED,
     COPY,
     ERROR,
     MEMORY,
@@ -252,6 +253,8 @@ def _evaluate(
         if found.error:
             trial.set_user_attr(ACCURACY, float(found.accuracy))
             trial.set_user_attr(ERROR, float(found.error))
+        if found.changed:
+            trial.set_user_attr(CHANGED, found.changed)
         sure = float(found.accuracy) - float(found.error)
         least = job.limits.least_accuracy(_reference_for(job, codes, found, known))
         if least is not None:
@@ -284,7 +287,7 @@ def _tell_copy(study: optuna.Study, trial: optuna.Trial, twin: FrozenTrial) -> N
     """Give the sampler the known result again, where there is one, without counting it."""
     trial.set_user_attr(COPY, twin.number)
     if twin.state is TrialState.COMPLETE:
-        for name in (BUDGET, ACCURACY, ERROR):
+        for name in (BUDGET, ACCURACY, ERROR, CHANGED):
             if name in twin.user_attrs:
                 trial.set_user_attr(name, twin.user_attrs[name])
         for name, value in twin.constraints.items():

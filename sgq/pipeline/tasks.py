@@ -70,6 +70,10 @@ class Task(Protocol):
         """Return (logits [rows, classes], labels [rows]) of a split."""
         ...
 
+    def rows_of(self, split: Split) -> Tensor:
+        """Return the nodes (or graphs) of a split by their numbers in the data, as `predictions` has them."""
+        ...
+
 
 @dataclass(frozen=True)
 class NodeTask:
@@ -134,6 +138,11 @@ class NodeTask:
         mask = self.data[f"{split}_mask"]
         return self.forward(model, self.data)[mask], self.data.y[mask]
 
+    def rows_of(self, split: Split) -> Tensor:
+        """Return the nodes of a split."""
+        nodes: Tensor = self.data[f"{split}_mask"].nonzero().squeeze(1)
+        return nodes
+
 
 @dataclass(frozen=True)
 class GraphTask:
@@ -182,6 +191,10 @@ class GraphTask:
             logits.append(self.forward(model, batch))
             labels.append(batch.y)
         return torch.cat(logits), torch.cat(labels)
+
+    def rows_of(self, split: Split) -> Tensor:
+        """Return the graphs of a split."""
+        return self.splits[split]
 
     def _loader(self, split: Split, *, seed: int | None = None) -> Iterable[Any]:
         from torch_geometric.loader import DataLoader

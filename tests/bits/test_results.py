@@ -63,7 +63,7 @@ def report_of(selection: Selection, **options: Any) -> Any:
 def test_the_repeats_of_the_chosen_one_are_told_with_the_smaller_ones_that_did_not_hold() -> None:
     assert remarks(CONFIRMED) == (
         "trial 2 was measured 5 times again: validation accuracy 90.0% on average",
-        "2 smaller ones, measured again, did not hold it less their errors",
+        "2 smaller ones, measured again, did not hold it less their error",
         FAILURE,
     )
 
@@ -75,7 +75,7 @@ def test_larger_trials_that_were_repeated_as_well_are_not_told() -> None:
 
 def test_that_none_surely_held_again_is_told() -> None:
     assert remarks(NEAREST) == (
-        "none of 2 trials believed inside the limit held it less its errors when measured again; the "
+        "none of 2 trials believed inside the limit held it less its error when measured again; the "
         "nearest one was taken",
         FAILURE,
     )

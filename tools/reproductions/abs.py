@@ -1,9 +1,9 @@
 """Automatic bit selection on GAT, GCN and AGNN and four graphs, against the recipes written by hand.
 
 Protocol: a search of 200 trials over bits by layer, component and degree bucket, limited to a drop of 0.4
-points of validation accuracy. It measures on the float models of seeds 0 to 4, a trial on one of them, and
-confirms what it found on all five. The recipe found is then applied to the float models of all seeds of
-SGQuant's table, and test is read once a run. Searches and runs resume; finished ones are appended to files of
+points of validation accuracy. It measures on the float models of all seeds of SGQuant's table, a trial on one
+of them, and confirms what it found on all of them. The recipe found is then applied to each, and test is read
+once a run. Searches and runs resume; finished ones are appended to files of
 JSON lines.
 """
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 MODELS = ("gat", "gcn", "agnn")
 TRIALS = 200
 DROP = 0.004
-TRAININGS = (0, 1, 2, 3, 4)
-"""The seeds of the float models that a search measures on."""
 STUDIES = Path("runs") / "reproduce-abs"
 """Where the searches' journals are, from the folder that the tool is started in."""
 FOUND = Path(__file__).resolve().parents[2] / "recipes" / "searched"
@@ -42,7 +40,7 @@ class Searched:
     """One finished search; accuracies 0 to 1 on validation, seconds of the search and of its repeats.
 
     A resumed search took at least `trials_s`, the seconds of all trials by the number of workers.
-    `confirmed_val` is None where nothing held the limit less its errors in repeats.
+    `confirmed_val` is None where nothing held the limit less its error in repeats.
     """
 
     model: str
@@ -146,13 +144,14 @@ def search_one(model: str, dataset: str, *, workers: int) -> Searched:
     from sgq.report.files import write_atomically
 
     threads = max(1, (os.cpu_count() or 1) // workers)
+    trainings = range(SEEDS[dataset])
     storage = STUDIES / f"{model}-{dataset}" / "study.log"
     storage.parent.mkdir(parents=True, exist_ok=True)
     # Once, and not by each worker; not a part of the search.
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=sgquant.one_thread) as pool:
-        list(pool.map(partial(train_float, model, dataset), TRAININGS))
-    built, *others = (partial(accuracy_of, model, dataset, seed, threads) for seed in TRAININGS)
+        list(pool.map(partial(train_float, model, dataset), trainings))
+    built, *others = (partial(accuracy_of, model, dataset, seed, threads) for seed in trainings)
     deferred = DeferredAccuracy(built, others)
     began = time.perf_counter()
     selection = select_bits(

@@ -1,0 +1,64 @@
+"""Which validation nodes a quantized model gets wrong that the float model got right, and the reverse.
+
+From them comes the standard error of a drop: of one run (McNemar, 1947), and of the mean of several runs that
+share nodes. There a node counts as one observation however many runs it is in (a cluster), so repeats on the
+same nodes do not make the error over nodes vanish.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sgq.errors import SearchError
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The rows that went `wrong` and those that came `right`, by number in the data, of `rows` in all."""
+
+    rows: int
+    wrong: tuple[int, ...] = ()
+    right: tuple[int, ...] = ()
+
+    @property
+    def drop(self) -> float:
+        """The drop of accuracy from the float model, 0 to 1."""
+        return (len(self.wrong) - len(self.right)) / self.rows
+
+    @property
+    def error(self) -> float:
+        """The standard error of the drop: of n rows, b wrong, c right, its square is (b+c−(b−c)²/n) / n²."""
+        changed = len(self.wrong) + len(self.right)
+        return math.sqrt(max(0.0, changed - (self.drop * self.rows) ** 2 / self.rows)) / self.rows
+
+    def __str__(self) -> str:
+        """Return the changes as a line that `parse` reads."""
+        return f"{self.rows};{','.join(map(str, self.wrong))};{','.join(map(str, self.right))}"
+
+    @classmethod
+    def parse(cls, text: str) -> Changes:
+        """Return what `str` wrote; raise SearchError for anything else."""
+        try:
+            rows, *parts = text.split(";")
+            wrong, right = (tuple(int(one) for one in part.split(",") if one) for part in parts)
+            return cls(int(rows), wrong, right)
+        except ValueError:
+            raise SearchError(f"expected changed rows as rows;wrong;right (got {text[:60]!r})") from None
+
+
+def joint_error(runs: Sequence[Changes]) -> float:
+    """Return the standard error, over nodes, of the mean drop of several runs.
+
+    Each node's changes in all runs are added up first: their sum of squares is the variance.
+    """
+    weights: defaultdict[int, float] = defaultdict(float)
+    for run in runs:
+        for sign, changed in ((1.0, run.wrong), (-1.0, run.right)):
+            for row in changed:
+                weights[row] += sign / (run.rows * len(runs))
+    mean = sum(run.drop for run in runs) / len(runs)
+    rows = max(run.rows for run in runs)
+    return math.sqrt(max(0.0, sum(weight * weight for weight in weights.values()) - mean * mean / rows))
