@@ -1,4 +1,4 @@
-"""`sgq cost`: what a quantized model costs: memory by site, modelled, and what it really takes here."""
+"""`sgq cost`: what a quantized model or an architecture costs: modelled, and what it really takes here."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgq.cli.arguments import OPTIONS, add_subject, add_verb
+from sgq.cli.genotype_cost import add_genotype_options, is_genotype, run_genotype
 from sgq.cli.output import console, print_json
 from sgq.errors import UsageError
 
@@ -36,9 +37,12 @@ def add(verbs: Verbs) -> None:
     """Add the verb."""
     parser = add_verb(verbs, "cost", run=run, text="show modelled memory, and measured memory and latency")
     parser.add_argument(
-        "subject", metavar="RECIPE|CHECKPOINT", help="a shipped name, a YAML file, or a quantized checkpoint"
+        "subject",
+        metavar="RECIPE|CHECKPOINT|ARCHITECTURE",
+        help="a shipped name, a YAML file, a quantized checkpoint, or an architecture (dgcnn)",
     )
     add_subject(parser, model_required=False)
+    add_genotype_options(parser)
     parser.add_argument(
         "--measure",
         action="store_true",
@@ -48,6 +52,8 @@ def add(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print modelled memory by site, and with --measure the measured rows."""
+    if is_genotype(arguments.subject):
+        return run_genotype(arguments)
     is_checkpoint = Path(arguments.subject).suffix in CHECKPOINT_SUFFIXES
     costed = _of_checkpoint(arguments) if is_checkpoint else _of_recipe(arguments)
     _print(costed, as_json=arguments.json)

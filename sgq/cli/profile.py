@@ -38,6 +38,12 @@ def add(verbs: Verbs) -> None:
     )
     parser.add_argument("--quick", action="store_true", help="few sizes and few rounds: rough, in seconds")
     parser.add_argument("--restart", action="store_true", help="measure again what is there already")
+    parser.add_argument(
+        "--predictor",
+        type=integer_from(20, 100_000),
+        metavar="N",
+        help="also measure N random architectures and train a predictor of latency and peak on them",
+    )
     add_quiet(parser)
 
 
@@ -61,6 +67,14 @@ def run(arguments: argparse.Namespace) -> int:
         note("interrupted: what was measured is kept; run the same command again to go on")
         return INTERRUPTED
     profile = _finished(profile, path, files, rows[RATES])
+    if arguments.predictor is not None:
+        from sgq.cli.profile_predictor import with_predictor
+
+        try:
+            profile = with_predictor(profile, path, arguments.predictor, quiet=arguments.quiet)
+        except KeyboardInterrupt:
+            note("interrupted: what was measured is kept; run the same command again to go on")
+            return INTERRUPTED
     _print(profile, path, {name: len(measured) for name, measured in rows.items()}, arguments)
     return 0
 

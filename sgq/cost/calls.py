@@ -22,7 +22,7 @@ from sgq.models.genotype import (
     Pool,
     Sample,
 )
-from sgq.models.genotype_rules import INPUT, Features, Stage, last_features, stages_of
+from sgq.models.genotype_rules import INPUT, Features, Stage, is_quantized, last_features, stages_of
 
 Runtime = Literal["float", "integer"]
 Kind = Literal["knn", "random", "gather", "distance", "assemble", "linear", "edge_network", "pool"]
@@ -83,6 +83,8 @@ class Work:
             return 2 * self.rows * self.inputs * self.outputs
         if self.kind == "edge_network":
             return 2 * self.edges * 2 * self.inputs * self.outputs
+        if self.kind == "random":
+            return 0
         if self.kind in ("gather", "distance"):
             return (3 if self.kind == "distance" else 1) * self.edges * self.inputs
         return self.rows * self.outputs if self.kind == "assemble" else self.rows * self.inputs
@@ -141,7 +143,8 @@ class _Writing:
         self.genotype = genotype
         self.workload = workload
         self.stages = stages
-        self.runtime: Runtime = "integer" if genotype.quantized else "float"
+        quantized = is_quantized(genotype, workload.features, has_edges=workload.has_edges)
+        self.runtime: Runtime = "integer" if quantized else "float"
         self.bits = kept_bits(genotype, stages, workload.features)
         self.calls: list[Call] = []
         self.values: list[Value] = []
@@ -171,9 +174,9 @@ class _Writing:
             self._edge_mlp(operation, stage)
         elif isinstance(operation, Combine):
             source = self.numbers[stage.read.made_by]
-            self._place(stage, self._linear(stage.position, source, stage.made.channels,
-                                            operation.activation, operation.weight_bits,
-                                            self._bits(stage)))  # fmt: skip
+            self._place(stage, self._layer(stage.position, source, stage.made.channels,
+                                           operation.activation, operation.weight_bits,
+                                           self._bits(stage)))  # fmt: skip
         elif isinstance(operation, Pool):
             self._pool(operation, stage)
         elif isinstance(operation, Concat) or (isinstance(operation, Connect) and stage.added is not None):
@@ -207,7 +210,7 @@ class _Writing:
                 return
             parts.append(brought)
         own = source
-        if self.workload.has_edges and stage.sampled_at is None:
+        if stage.k is None:
             # Nodes without edges have nothing of their own there.
             own = self._along("gather", reducer, stage, source, stage.read.channels, 32)
         shapes = {
@@ -278,6 +281,13 @@ class _Writing:
         self.calls.append(Call(work, position, reads, number))
         return number
 
+    def _layer(
+        self, position: int, source: int, width: int, activation: str, weight_bits: int, bits: int
+    ) -> int:
+        """Write a layer of its own; a weight of one input is a vector, which like a bias stays in fp32."""
+        weight_bits = FLOAT_BITS if self.values[source].channels == 1 else weight_bits
+        return self._linear(position, source, width, activation, weight_bits, bits)
+
     def _linear(
         self, position: int, source: int, width: int, activation: str, weight_bits: int, bits: int
     ) -> int:
@@ -294,8 +304,8 @@ class _Writing:
         head = self.genotype.head
         source = self.numbers[last_features(self.stages, self.workload.features).made_by]
         for width in head.widths:
-            source = self._linear(HEAD, source, width, head.activation, head.weight_bits, head.input_bits)
-        return self._linear(HEAD, source, self.workload.classes, "none", head.weight_bits, 32)
+            source = self._layer(HEAD, source, width, head.activation, head.weight_bits, head.input_bits)
+        return self._layer(HEAD, source, self.workload.classes, "none", head.weight_bits, 32)
 
     def _rows(self, made: Features) -> int:
         return self.workload.rows if made.rows == "nodes" else self.workload.batch

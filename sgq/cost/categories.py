@@ -50,8 +50,8 @@ def category_of(work: Work) -> Category:
     variant = ALIKE.get(work.variant, work.variant)
     if work.kind == "linear":
         variant = "linear"
-    elif work.kind == "distance":
-        variant = "max"
+    elif work.kind in ("distance", "edge_network"):
+        variant = "max"  # lengths and networks take the time, whatever reduces them
     elif work.kind == "assemble" and work.variant not in MESSAGES:
         variant = CONCATENATION
     return Category(work.runtime, work.kind, variant, _input_class(work), _output_class(work))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from quantizers.spec import FLOAT_BITS
 from sgq.cost.calls import Value, Work
 from sgq.runtime.csr import COLUMN_PADDING
 from sgq.runtime.kernels.thread_count import threads_for
@@ -38,7 +39,7 @@ def value_bytes(value: Value, *, integer: bool) -> int:
         if integer:
             return INDEX_BYTES * (value.rows + 1 + value.edges + COLUMN_PADDING)
         return 2 * LONG_BYTES * value.edges
-    if not integer or kept_in_float(value.bits):
+    if not integer or value.bits == FLOAT_BITS:
         return FLOAT_BYTES * value.rows * value.channels
     return int(layout_of((value.rows,), value.channels, (value.bits,)).nbytes)
 
@@ -49,11 +50,13 @@ def kept_in_float(bits: int) -> bool:
 
 
 def padding_bytes(value: Value) -> int:
-    """Return what an integer kernel needs to read fp32 rows that are no whole vectors: a padded copy, made
-    and then put in its place."""
-    if not kept_in_float(value.bits) or value.edges or value.channels % VECTOR == 0:
+    """Return the bytes of the padded copy that integer kernels read where fp32 rows are no whole vectors.
+
+    Rows of 9 to 31 bits are fp32 values, too, but are padded when they are made.
+    """
+    if value.bits != FLOAT_BITS or value.edges or value.channels % VECTOR == 0:
         return 0
-    return 2 * FLOAT_BYTES * value.rows * _vectors(value.channels)
+    return FLOAT_BYTES * value.rows * _vectors(value.channels)
 
 
 def footprint_of(work: Work, result: Value, *, threads: int) -> Footprint:
@@ -105,7 +108,9 @@ def _integer_scratch(work: Work, threads: int) -> int:
         wanted.threads_for(rows=work.rows, numbers=work.rows * (1 + terms) * work.outputs)
         wanted.scratch(2 * _vectors(max(lanes, work.outputs) + VECTOR))
     elif work.kind == "edge_network":
-        return FLOAT_BYTES * min(work.edges, EDGE_BLOCK) * (5 * work.inputs + 2 * work.outputs)
+        # All rows in fp32, all results, and of a block the targets, the network's rows and what it makes.
+        block = min(work.edges, EDGE_BLOCK) * max(4 * work.inputs, 3 * work.inputs + work.outputs)
+        return FLOAT_BYTES * (work.rows * (work.inputs + work.outputs) + block)
     return wanted.bytes
 
 
@@ -181,7 +186,7 @@ def _float_transient(work: Work) -> int:
         pairs = rows * (rows // work.clouds) * FLOAT_BYTES
         chosen = edges * (FLOAT_BYTES + LONG_BYTES)
         # At the end: indices, their sum with the first rows, targets, and the pair of both.
-        return max(pairs + chosen - 2 * LONG_BYTES * edges, 2 * LONG_BYTES * edges)
+        return max(pairs + chosen - 2 * LONG_BYTES * edges, 3 * LONG_BYTES * edges)
     if work.kind == "random":
         return 3 * LONG_BYTES * edges
     if work.kind == "gather":
@@ -190,9 +195,10 @@ def _float_transient(work: Work) -> int:
         return FLOAT_BYTES * max(0, 3 * edges * inputs - rows)
     if work.kind == "assemble" and work.variant in ("2x2", "4x2"):
         return FLOAT_BYTES * rows * (inputs // 2)
+    # Batch norm makes a scale and a shift a channel first.
     if work.kind == "linear":
-        return FLOAT_BYTES * rows * outputs if work.variant != "none" else 0
+        return FLOAT_BYTES * (rows + 2) * outputs if work.variant != "none" else 0
     if work.kind == "edge_network":
-        through = max(5 * inputs, 4 * inputs + 2 * outputs)
-        return FLOAT_BYTES * (edges * through - rows * outputs)
+        through = max(5 * edges * inputs, edges * (4 * inputs + 2 * outputs) + 2 * outputs)
+        return FLOAT_BYTES * (through - rows * outputs)
     return 0

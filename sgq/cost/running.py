@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from quantizers.spec import FLOAT_BITS, QuantizerSpec
 from sgq.cost.calls import Work
 from sgq.cost.footprint import kept_in_float
+from sgq.errors import ModelError
 from sgq.models.graph_aggregate import EdgeNetwork, GraphAggregate
 from sgq.models.neighbours import Clouds, Neighbours, Sampling
 from sgq.models.searched import CloudPooling, Combination
@@ -69,6 +70,10 @@ def _on_integers(work: Work, workspace: Workspace) -> object:
     """Bind an integer kernel; return what it must keep."""
     if work.kind == "random":
         return None
+    if work.kind == "edge_network":
+        raise ModelError(
+            f"an edge network with {work.variant} has no integer kernel that could be timed alone"
+        )
     rows = work.rows
     finish = _finish(work)
     if work.kind == "assemble":
@@ -214,7 +219,7 @@ def _assembly(work: Work) -> Runnable:
         channels = assembled_channels(work.variant, work.outputs)
         own, brought, one = (torch.randn(rows, width) for width in (channels, channels, 1))
         return {
-            "1x1": lambda: own,
+            "1x1": lambda: own * 2.0,  # the sum of so many times itself
             "1x2": lambda: brought - own,
             "2x2": lambda: torch.cat([own, brought - own], dim=1),
             "4x2": lambda: torch.cat([own, brought, brought - own, one], dim=1),

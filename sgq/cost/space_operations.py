@@ -31,7 +31,7 @@ class Sizes:
     narrow: tuple[int, ...] = (8, 4, 2, 1)
 
 
-QUICK_SIZES = Sizes(rows=(256, 1024), k=(10, 20), channels=(4, 64, 256), edge_channels=(4, 64), narrow=(8,))
+QUICK_SIZES = Sizes(rows=(256, 1024), k=(10, 20), channels=(4, 64, 256), edge_channels=(4, 64))
 
 
 @dataclass(frozen=True)

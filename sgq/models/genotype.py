@@ -156,12 +156,6 @@ class Genotype:
     name: str = "genotype"
     about: str = ""
 
-    @property
-    def quantized(self) -> bool:
-        """Whether anything has fewer than 32 bits."""
-        widths = [*(bits for one in self.positions for bits in one.bits.values())]
-        return any(bits < FLOAT_BITS for bits in (*widths, self.head.input_bits, self.head.weight_bits))
-
 
 def message_channels(message: Message, channels: int) -> int:
     """Return how many channels a message has, of features with so many."""

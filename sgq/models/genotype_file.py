@@ -13,10 +13,12 @@ head: {widths: [512, 256], bits: 8}
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import yaml
 from pydantic import Discriminator, Field, Tag, ValidationError
 
 from quantizers.spec import FLOAT_BITS
@@ -197,12 +199,28 @@ def parse_genotype(text: str, *, file: str = "<string>") -> Genotype:
     )
 
 
+def genotype_line(genotype: Genotype) -> str:
+    """Return a genotype as YAML on one line, which `parse_genotype` reads back to the same genotype."""
+    line: str = yaml.safe_dump(
+        document_of(genotype), default_flow_style=True, sort_keys=False, width=math.inf
+    ).strip()
+    return line
+
+
 def genotype_text(genotype: Genotype) -> str:
     """Return a genotype as YAML that `parse_genotype` reads back to the same genotype."""
+    document = document_of(genotype)
+    document["positions"] = [in_line(position) for position in document["positions"]]
+    document["head"] = in_line(document["head"])
+    return yaml_text(document)
+
+
+def document_of(genotype: Genotype) -> dict[str, Any]:
+    """Return a genotype as plain data, as it stands in a file."""
     document: dict[str, Any] = {"version": 1, "name": genotype.name}
     if genotype.about:
         document["about"] = genotype.about
-    document["positions"] = [in_line(_written(operation)) for operation in genotype.positions]
+    document["positions"] = [_written(operation) for operation in genotype.positions]
     head = genotype.head
     written: dict[str, Any] = {
         "widths": list(head.widths),
@@ -210,8 +228,8 @@ def genotype_text(genotype: Genotype) -> str:
         "dropout": head.dropout,
     }
     bits = {"input": head.input_bits, "weight": head.weight_bits}
-    document["head"] = in_line(written | _written_bits(bits))
-    return yaml_text(document)
+    document["head"] = written | _written_bits(bits)
+    return document
 
 
 def _faults(data: Mapping[str, Any], positions: Positions) -> Iterator[Fault]:

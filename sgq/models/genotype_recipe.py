@@ -39,6 +39,8 @@ def _rules(stage: Stage) -> Iterator[dict[str, Any]]:
     linear = {Combine: f"{module}.linear", EdgeMlp: f"{module}.network.linear"}.get(type(operation), module)
     for component, bits in operation.bits.items():
         if component == "weight":
+            if not stage.has_matrix:
+                continue
             yield from _rule(linear, "weight", bits)
         else:
             yield from _rule(linear if isinstance(operation, Combine) else module, "input", bits)

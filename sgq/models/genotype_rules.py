@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from quantizers.spec import FLOAT_BITS
 from sgq.errors import ModelError
 from sgq.models.genotype import (
     MOST_CROSSINGS,
@@ -58,6 +59,12 @@ class Stage:
     idle: bool = False
 
     @property
+    def has_matrix(self) -> bool:
+        """Whether it has a weight that can be quantized: that of a single channel is a vector."""
+        single = isinstance(self.operation, Combine) and self.read.channels == 1
+        return "weight" in self.operation.bits and not single
+
+    @property
     def reads(self) -> tuple[Features, ...]:
         """The features that its numbers depend on."""
         if self.idle or (isinstance(self.operation, Sample) and self.operation.method == "random"):
@@ -99,6 +106,19 @@ def faults_of(genotype: Genotype, in_channels: int, *, has_edges: bool = False) 
 def is_valid(genotype: Genotype, in_channels: int, *, has_edges: bool = False) -> bool:
     """Whether a genotype can run."""
     return not faults_of(genotype, in_channels, has_edges=has_edges)
+
+
+def is_quantized(genotype: Genotype, in_channels: int, *, has_edges: bool = False) -> bool:
+    """Whether a genotype computes with anything below 32 bits; raise ModelError as `stages_of` does."""
+    stages = stages_of(genotype, in_channels, has_edges=has_edges)
+    widths = [
+        bits
+        for stage in stages
+        if stage.reads
+        for component, bits in stage.operation.bits.items()
+        if component != "weight" or stage.has_matrix
+    ]
+    return min((*widths, genotype.head.input_bits, genotype.head.weight_bits)) < FLOAT_BITS
 
 
 def last_features(stages: tuple[Stage, ...], in_channels: int) -> Features:

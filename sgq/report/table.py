@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sgq.report.columns import COMPARISON, MEMORY, RUNTIME, SITES, Column, Row, legend
+from sgq.report.cost_columns import cost_columns
 from sgq.report.study_columns import FRONT_IN_SHORT, compared_rows, reference_columns
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from sgq.report.cost_rows import CostReport
     from sgq.report.rows import MemoryRow, Report, ReportRow, RuntimeRow, SiteRow
     from sgq.report.study_rows import StudyReport
 
@@ -39,6 +41,12 @@ def print_runtime(rows: Sequence[RuntimeRow], console: Console) -> None:
 def print_memory(rows: Sequence[MemoryRow], console: Console) -> None:
     """Print one line a site: how it is stored and what each part of that weighs."""
     _print(MEMORY, rows, console)
+
+
+def print_cost(report: CostReport, console: Console) -> None:
+    """Print one line a position of an architecture: its work, and its times where there are any."""
+    _print_title(report.title, console)
+    _print(cost_columns(report.rows), report.rows, console)
 
 
 def print_report(report: Report, console: Console) -> None:

@@ -21,7 +21,15 @@ from sgq.models.genotype import (
     Pool,
     Sample,
 )
-from sgq.models.genotype_rules import INPUT, Features, faults_of, is_valid, last_features, stages_of
+from sgq.models.genotype_rules import (
+    INPUT,
+    Features,
+    faults_of,
+    is_quantized,
+    is_valid,
+    last_features,
+    stages_of,
+)
 from sgq.models.genotype_sampling import GenotypeSpace, random_genotype, with_bits
 
 KNN = Sample("knn", 4)
@@ -149,8 +157,8 @@ def test_dgcnn_is_valid_and_random_genotypes_are() -> None:
         assert faults_of(genotype, 3) == ()
         assert max(stage.made.channels for stage in stages_of(genotype, 3)[:-1]) <= space.widest
         assert faults_of(with_bits(genotype, 4), 3) == ()
-        assert with_bits(genotype, 4).quantized
-        assert not with_bits(genotype, 32).quantized
+        assert is_quantized(with_bits(genotype, 4), 3)
+        assert not is_quantized(with_bits(genotype, 32), 3)
 
 
 def test_random_genotypes_are_those_of_their_seed() -> None:

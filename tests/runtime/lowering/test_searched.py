@@ -33,6 +33,7 @@ from sgq.models.genotype import (
     choices_of,
 )
 from sgq.models.genotype_recipe import recipe_of
+from sgq.models.genotype_rules import is_quantized
 from sgq.models.genotype_sampling import GenotypeSpace, random_genotype, with_bits
 from sgq.models.neighbours import Neighbours, Sampling
 from sgq.models.searched import build_genotype
@@ -125,7 +126,7 @@ def test_random_genotypes_with_random_bits(seed: int) -> None:
     generator = random.Random(seed)
     space = GenotypeSpace(k=(3, 5), bits=(32, 8, 4, 2, 1), widths=(8, 24, 64), heads=((16,),), widest=256)
     genotype = random_genotype(space, generator, in_channels=3)
-    while not genotype.quantized:
+    while not is_quantized(genotype, 3):
         genotype = random_genotype(space, generator, in_channels=3)
     assert_same_numbers(genotype, clouds(2))
 

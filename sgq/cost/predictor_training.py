@@ -1,0 +1,124 @@
+"""Fits the learned predictor to measured architectures, and moves it to another device.
+
+The loss is the mean absolute percentage error of both heads, as in HGNAS and GCoDE. A part of the training
+set validates: the epoch with its least error is kept.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from sgq.cost.architectures import MeasuredArchitecture
+from sgq.cost.predictor import Batch, Predictor, PredictorShape
+from sgq.cost.predictor_inputs import batch_of_prices
+from sgq.cost.price import Price, Pricer
+
+PEAK_WEIGHT = 0.25
+"""Of the error of the peak beside that of latency: the model of the peak is nearly right by itself."""
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How a predictor is trained: Adam with a cosine schedule, `validation` the share that validates."""
+
+    epochs: int = 150
+    lr: float = 1e-3
+    batch: int = 64
+    weight_decay: float = 1e-4
+    validation: float = 0.15
+    seed: int = 0
+
+
+TRANSFER = FitSettings(epochs=60, lr=3e-4, batch=16)
+"""How a predictor is moved to another device with 50 to 100 samples."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained predictor, and the validation MAPE of the epoch that was kept (0 to 1), latency and peak."""
+
+    predictor: Predictor
+    validation_mape: tuple[float, float]
+    epoch: int
+
+
+def fit(
+    architectures: Sequence[MeasuredArchitecture],
+    pricer: Pricer,
+    *,
+    shape: PredictorShape | None = None,
+    settings: FitSettings | None = None,
+) -> Fitted:
+    """Return a predictor trained on measured architectures; `pricer` has the device's look-up table."""
+    settings = settings or FitSettings()
+    torch.manual_seed(settings.seed)
+    batch, targets = data_of(architectures, pricer)
+    predictor = Predictor(shape)
+    predictor.scale_to(batch)
+    return _trained(predictor, batch, targets, settings)
+
+
+def transfer(
+    predictor: Predictor,
+    architectures: Sequence[MeasuredArchitecture],
+    pricer: Pricer,
+    *,
+    settings: FitSettings = TRANSFER,
+) -> Fitted:
+    """Return a predictor moved to another device; the first one is left as it was.
+
+    `pricer` has that device's look-up table, `architectures` were measured there.
+    """
+    torch.manual_seed(settings.seed)
+    batch, targets = data_of(architectures, pricer)
+    return _trained(copy.deepcopy(predictor), batch, targets, settings)
+
+
+def data_of(architectures: Sequence[MeasuredArchitecture], pricer: Pricer) -> tuple[Batch, Tensor]:
+    """Return architectures as a predictor reads them, and what was measured: [architectures, 2]."""
+    prices: list[Price] = []
+    for one in architectures:
+        prices += pricer.table_prices([one.genotype], one.workload)
+    batch = batch_of_prices([one.genotype for one in architectures], prices)
+    return batch, torch.tensor([[one.latency_s, float(one.peak_bytes)] for one in architectures])
+
+
+def _trained(predictor: Predictor, batch: Batch, targets: Tensor, settings: FitSettings) -> Fitted:
+    order = list(range(len(batch)))
+    random.Random(settings.seed).shuffle(order)
+    held_out = max(1, round(settings.validation * len(order)))
+    validating, training = torch.tensor(order[:held_out]), torch.tensor(order[held_out:])
+    optimiser = torch.optim.AdamW(predictor.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.epochs)
+    checked, wanted = batch.part(validating), targets[validating]
+    best = Fitted(copy.deepcopy(predictor), _validated(predictor, checked, wanted), 0)
+    for epoch in range(1, settings.epochs + 1):
+        predictor.train()
+        for chosen in training[torch.randperm(len(training))].split(settings.batch):
+            optimiser.zero_grad()
+            loss_of(predictor(batch.part(chosen)), targets[chosen]).backward()
+            torch.nn.utils.clip_grad_norm_(predictor.parameters(), 1.0)
+            optimiser.step()
+        schedule.step()
+        found = _validated(predictor, checked, wanted)
+        if sum(found) < sum(best.validation_mape):
+            best = Fitted(copy.deepcopy(predictor), found, epoch)
+    return replace(best, predictor=best.predictor.eval())
+
+
+def loss_of(predicted: Tensor, wanted: Tensor) -> Tensor:
+    """Return the mean absolute percentage error of latency, and a part of that of the peak."""
+    errors = (predicted / wanted - 1.0).abs().mean(0)
+    return errors[0] + PEAK_WEIGHT * errors[1]
+
+
+@torch.no_grad()
+def _validated(predictor: Predictor, batch: Batch, wanted: Tensor) -> tuple[float, float]:
+    errors = (predictor.eval()(batch) / wanted - 1.0).abs().mean(0)
+    return float(errors[0]), float(errors[1])
