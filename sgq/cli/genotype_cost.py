@@ -12,7 +12,7 @@ from sgq.cli.output import console, note, print_json
 from sgq.errors import UsageError
 
 if TYPE_CHECKING:
-    from sgq.cost.price import Pricer
+    from sgq.cost.pricing import Pricer
     from sgq.cost.workload import Workload
     from sgq.report.cost_rows import CostReport
 
@@ -94,7 +94,7 @@ def _workload(arguments: argparse.Namespace) -> Workload:
 def _pricer(target: str, *, measure: bool) -> Pricer:
     """Return the pricer of a target; warn where another machine is measured than was profiled."""
     from sgq.cost.fingerprint import fingerprint_of_this_machine, machine_warning
-    from sgq.cost.price import Pricer
+    from sgq.cost.pricing import Pricer
 
     pricer = Pricer.of(target)
     measured_on = pricer.profile.fingerprint

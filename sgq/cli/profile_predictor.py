@@ -23,7 +23,7 @@ def with_predictor(profile: DeviceProfile, path: Path, count: int, *, quiet: boo
     from sgq.cost.architectures import measure_random
     from sgq.cost.predictor_file import TrainedOn, save_predictor
     from sgq.cost.predictor_training import fit
-    from sgq.cost.price import Pricer
+    from sgq.cost.pricing import Pricer
     from sgq.cost.profile_file import write_profile
     from sgq.cost.timing import on_threads
     from sgq.cost.workload import POINTS

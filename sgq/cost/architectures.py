@@ -79,10 +79,10 @@ def frames_of(genotype: Genotype, workload: Workload) -> Frames:
 def _lowered(genotype: Genotype, model: Any, workload: Workload) -> Any:
     from torch_geometric.data import Batch
 
-    import sgq
     from sgq.pipeline.planning import plan_for
     from sgq.pipeline.tasks import GraphTask
     from sgq.pipeline.wrapping import apply_plan
+    from sgq.runtime.lowering.program import lower
 
     nodes = max(PROBE_NODES, *(getattr(one, "k", 1) for one in genotype.positions))
     small = Workload(nodes, 0, workload.features, 1, workload.classes)
@@ -90,7 +90,7 @@ def _lowered(genotype: Genotype, model: Any, workload: Workload) -> Any:
     task = GraphTask([cloud], {"train": torch.tensor([0])})
     plan = plan_for(model, recipe_of(genotype, in_channels=workload.features), task)
     wrapped, _ = apply_plan(model, plan, task)
-    return sgq.lower(wrapped.eval(), Batch.from_data_list([cloud]))
+    return lower(wrapped.eval(), Batch.from_data_list([cloud]))
 
 
 def _clouds(x: Tensor, workload: Workload) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sgq.cost.calls import HEAD, Call, Calls, calls_of
 from sgq.cost.peak_memory import peak_of
-from sgq.cost.price import Price, Pricer, packed_bytes
+from sgq.cost.pricing import Price, Pricer, packed_bytes
 from sgq.cost.timing import Timing, TimingSettings, time_calls
 from sgq.cost.workload import Workload
 from sgq.models.genotype import (

@@ -11,7 +11,7 @@ from sgq.cost.predictor import Batch, batch_of
 from sgq.models.genotype import Genotype
 
 if TYPE_CHECKING:
-    from sgq.cost.price import Price
+    from sgq.cost.pricing import Price
 
 
 def batch_of_prices(genotypes: Sequence[Genotype], prices: Sequence[Price]) -> Batch:

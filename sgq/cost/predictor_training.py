@@ -17,7 +17,7 @@ from torch import Tensor
 from sgq.cost.architectures import MeasuredArchitecture
 from sgq.cost.predictor import Batch, Predictor, PredictorShape
 from sgq.cost.predictor_inputs import batch_of_prices
-from sgq.cost.price import Price, Pricer
+from sgq.cost.pricing import Price, Pricer
 
 PEAK_WEIGHT = 0.25
 """Of the error of the peak beside that of latency: the model of the peak is nearly right by itself."""
