@@ -11,6 +11,7 @@ from typing import Literal
 
 from quantizers.spec import FLOAT_BITS
 from sgq.cost.workload import Workload
+from sgq.errors import ModelError
 from sgq.models.genotype import (
     Aggregate,
     Combine,
@@ -29,6 +30,7 @@ Kind = Literal["knn", "random", "gather", "distance", "assemble", "linear", "edg
 HEAD = -2
 """The position of calls of the head."""
 MONOTONE = ("max", "min")
+INDEX_BITS = 32
 _SOURCE: tuple[Kind, Message] = ("gather", "source")
 _DISTANCE: tuple[Kind, Message] = ("distance", "distance")
 ALONG_EDGES: dict[Message, tuple[tuple[Kind, Message], ...]] = {
@@ -105,9 +107,9 @@ class Work:
         if self.kind == "random":
             read = 0
         written = self.rows * self.outputs * self.output_bits
-        if self.kind in ("knn", "random"):
-            written = self.edges * 32
-        return (read + written + self.weight_values * self.weight_bits) / 8
+        # int32 sources on integers; int64 sources and targets on torch.
+        ends = self.edges * (INDEX_BITS if self.runtime == "integer" else 4 * INDEX_BITS)
+        return (read + written + ends + self.weight_values * self.weight_bits) / 8
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,9 @@ class _Writing:
 
     def written(self) -> Calls:
         first = Features(INPUT, self.workload.features)
-        self.numbers[INPUT] = self._value(self.workload.rows, first.channels, self.bits.get(INPUT, 32))
+        self.numbers[INPUT] = self._value(
+            self.workload.rows, first.channels, self.bits.get(INPUT, FLOAT_BITS)
+        )
         if self.workload.has_edges:
             self.edges = self._edges(self.edge_count)
         for stage in self.stages:
@@ -204,7 +208,7 @@ class _Writing:
         for wanted, message in ALONG_EDGES[kind]:
             alone = kind == message
             channels = 1 if wanted == "distance" else stage.read.channels
-            brought = self._along(wanted, reducer, stage, source, channels, bits if alone else 32)
+            brought = self._along(wanted, reducer, stage, source, channels, bits if alone else FLOAT_BITS)
             if alone:
                 self._place(stage, brought)
                 return
@@ -212,7 +216,7 @@ class _Writing:
         own = source
         if stage.k is None:
             # Nodes without edges have nothing of their own there.
-            own = self._along("gather", reducer, stage, source, stage.read.channels, 32)
+            own = self._along("gather", reducer, stage, source, stage.read.channels, FLOAT_BITS)
         shapes = {
             "target": "1x1", "relative": "1x2", "source_relative": "2x2", "target_relative": "2x2",
             "full": "4x2",
@@ -235,12 +239,17 @@ class _Writing:
         source, width, position = self.numbers[stage.read.made_by], operation.width, stage.position
         bits = self._bits(stage)
         if self.runtime == "integer" and operation.reducer in MONOTONE:
-            own = self._linear(position, source, width, "none", operation.weight_bits, 32)
-            other = self._linear(position, source, width, "none", operation.weight_bits, 32)
+            own = self._linear(position, source, width, "none", operation.weight_bits, FLOAT_BITS)
+            other = self._linear(position, source, width, "none", operation.weight_bits, FLOAT_BITS)
             through = replace(stage, read=Features(stage.read.made_by, width))
-            brought = self._along("gather", operation.reducer, through, other, width, 32)
+            brought = self._along("gather", operation.reducer, through, other, width, FLOAT_BITS)
             self._place(stage, self._assembled(position, "1x2", (own, brought), stage.made, bits))
             return
+        if self.runtime == "integer":
+            raise ModelError(
+                f"position {position}: edge_mlp by {operation.reducer} runs edge by edge on integers, which "
+                "has no price: reduce by max or min, or leave it in fp32"
+            )
         assert self.edges is not None
         rows = self.workload.rows
         number = self._value(rows, width, bits)
@@ -256,10 +265,11 @@ class _Writing:
         bits, several = self._bits(stage), len(operation.reducers) > 1
         made = []
         for reducer in operation.reducers:
-            number = self._value(self.workload.batch, channels, 32 if several else bits)
+            written = FLOAT_BITS if several else bits
+            number = self._value(self.workload.batch, channels, written)
             work = Work(
                 self.runtime, "pool", reducer, self.workload.rows, 0, channels, channels,
-                self.values[source].bits, output_bits=32 if several else bits, clouds=self.workload.batch,
+                self.values[source].bits, output_bits=written, clouds=self.workload.batch,
             )  # fmt: skip
             self.calls.append(Call(work, stage.position, (source,), number))
             made.append(number)
@@ -305,13 +315,13 @@ class _Writing:
         source = self.numbers[last_features(self.stages, self.workload.features).made_by]
         for width in head.widths:
             source = self._layer(HEAD, source, width, head.activation, head.weight_bits, head.input_bits)
-        return self._layer(HEAD, source, self.workload.classes, "none", head.weight_bits, 32)
+        return self._layer(HEAD, source, self.workload.classes, "none", head.weight_bits, FLOAT_BITS)
 
     def _rows(self, made: Features) -> int:
         return self.workload.rows if made.rows == "nodes" else self.workload.batch
 
     def _bits(self, stage: Stage) -> int:
-        return self.bits.get(stage.position, 32)
+        return self.bits.get(stage.position, FLOAT_BITS)
 
     def _place(self, stage: Stage, number: int) -> None:
         self.numbers[stage.position] = number

@@ -23,6 +23,8 @@ AXES: dict[Kind, tuple[str, ...]] = {
     "pool": ("rows", "inputs"),
 }
 """The numbers that the time of each kind grows with; `k` is edges a row."""
+GROWTH: dict[tuple[Kind, str], float] = {("knn", "rows"): 2.0}
+"""By which power of a size time grows where that is not the first: all pairs of rows are compared."""
 ALIKE = {"mean": "sum", "min": "max"}
 PACKED = 8
 UNPACKED_APART: tuple[Kind, ...] = ("gather", "linear")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sgq.cost.calls import Work
-from sgq.cost.categories import AXES, Category, category_of, coordinates, repetitions
+from sgq.cost.categories import AXES, GROWTH, Category, category_of, coordinates, repetitions
 from sgq.cost.measurements import Measurement
 from sgq.cost.space_operations import work_of
 from sgq.errors import ProfileError, nearest_name
@@ -32,21 +32,25 @@ class Entry:
 
 @dataclass(frozen=True)
 class Grid:
-    """Log-seconds [points of each axis] of one category; `axes` are the logarithms of its sizes."""
+    """Log-seconds [points of each axis] of one category; `axes` are the logarithms of its sizes.
+
+    Past its ends time grows with the power `growth` of each size.
+    """
 
     axes: tuple[np.ndarray, ...]
     log_seconds: np.ndarray
+    growth: tuple[float, ...]
 
     def at(self, place: tuple[float, ...]) -> Entry:
         """Return the time at a place, multilinear in logarithms."""
         values = self.log_seconds
         extrapolated = False
         beyond = 0.0
-        for axis, coordinate in zip(self.axes, np.log(place), strict=True):
+        for axis, coordinate, power in zip(self.axes, np.log(place), self.growth, strict=True):
             inside = min(max(coordinate, axis[0]), axis[-1])
             if abs(inside - coordinate) > 1e-9:
                 extrapolated = True
-                beyond += max(0.0, coordinate - inside)
+                beyond += power * max(0.0, coordinate - inside)
             upper = int(np.searchsorted(axis, inside, side="left"))
             upper = min(max(upper, 1), len(axis) - 1) if len(axis) > 1 else 0
             if len(axis) == 1:
@@ -71,8 +75,10 @@ class LookUpTable:
         for measurement in measurements:
             work = work_of(measurement)
             places = found.setdefault(category_of(work), {})
+            if measurement.timing.median_s <= 0.0:
+                raise ProfileError(f"expected times above 0 in the look-up table (got 0 s for {work})")
             places.setdefault(coordinates(work), []).append(measurement.timing.median_s)
-        return cls({category: _grid(places) for category, places in found.items()})
+        return cls({category: _grid(category, places) for category, places in found.items()})
 
     def entry(self, work: Work) -> Entry:
         """Return the time of a work; raise ProfileError, with the nearest entries, for one of no category."""
@@ -106,7 +112,7 @@ def category_key(category: Category) -> tuple[str, str]:
     return category.runtime, category.kind
 
 
-def _grid(places: dict[tuple[float, ...], list[float]]) -> Grid:
+def _grid(category: Category, places: dict[tuple[float, ...], list[float]]) -> Grid:
     """Return the grid of measured places; other points of it are filled in from their neighbours."""
     axes = tuple(np.array(sorted(set(axis))) for axis in zip(*places, strict=True))
     values = np.full([len(axis) for axis in axes], np.nan)
@@ -114,7 +120,8 @@ def _grid(places: dict[tuple[float, ...], list[float]]) -> Grid:
         index = tuple(int(np.searchsorted(axis, at)) for axis, at in zip(axes, place, strict=True))
         values[index] = np.log(np.median(seconds))
     logs = tuple(np.log(axis) for axis in axes)
-    return Grid(logs, _growing(_filled(values, logs)))
+    growth = tuple(GROWTH.get((category.kind, axis), 1.0) for axis in AXES[category.kind])
+    return Grid(logs, _growing(_filled(values, logs)), growth)
 
 
 def _filled(values: np.ndarray, axes: tuple[np.ndarray, ...]) -> np.ndarray:

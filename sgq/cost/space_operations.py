@@ -26,12 +26,12 @@ class Sizes:
 
     rows: tuple[int, ...] = (256, 1024, 2048)
     k: tuple[int, ...] = (10, 20, 40)
-    channels: tuple[int, ...] = (4, 16, 64, 256, 1024)
-    edge_channels: tuple[int, ...] = (4, 64, 256)
+    channels: tuple[int, ...] = (1, 4, 16, 64, 256, 1024)
+    edge_channels: tuple[int, ...] = (3, 64, 256)
     narrow: tuple[int, ...] = (8, 4, 2, 1)
 
 
-QUICK_SIZES = Sizes(rows=(256, 1024), k=(10, 20), channels=(4, 64, 256), edge_channels=(4, 64))
+QUICK_SIZES = Sizes(rows=(256, 1024), k=(10, 20), channels=(1, 16, 256), edge_channels=(3, 64))
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,9 @@ def grid(sizes: Sizes) -> Iterator[Work]:
                     yield _assembly(runtime, variant, rows, channels, bits, out_bits)
             for reducer, bits in product(("max", "sum"), wide):
                 yield Work(runtime, "pool", reducer, rows, 0, channels, channels, bits)
+        for channels, bits, out_bits in product(sizes.channels, wide, wide):
+            for variant in ("1x2", CONCATENATION):  # after a pool there is one row
+                yield _assembly(runtime, variant, 1, channels, bits, out_bits)
         for rows, inputs, outputs in product((1, *sizes.rows), sizes.channels, sizes.channels):
             for bits, out_bits in product(every, wide):
                 weight_bits = FLOAT_BITS if bits == FLOAT_BITS else PACKED

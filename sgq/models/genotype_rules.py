@@ -137,7 +137,7 @@ class _Walk:
         self.by_position: dict[int, Features] = {}
         self.k: int | None = None
         self.sampled_at: int | None = None
-        self.has_neighbours = has_edges
+        self.has_edges = self.has_neighbours = has_edges
         self.readers: dict[Features, tuple[int | Literal["head"], str, int]] = {}
 
     def faults(self) -> Iterator[Fault]:
@@ -173,7 +173,12 @@ class _Walk:
         elif isinstance(operation, (Aggregate, EdgeMlp)):
             if not self.has_neighbours:
                 return f"{operation.verb} needs neighbours: put a sample before it, or give data with edges"
-            alone = isinstance(operation, Aggregate) and operation.message == "target" and self.k is not None
+            alone = (
+                isinstance(operation, Aggregate)
+                and operation.message == "target"
+                and self.k is not None
+                and not self.has_edges  # graphs of fewer than k nodes have fewer edges
+            )
             stage = replace(stage, sampled_at=None if alone else self.sampled_at, k=self.k)
             if isinstance(operation, EdgeMlp):
                 self._take(stage, channels=operation.width)

@@ -59,7 +59,7 @@ class GraphAggregate(Reducing):
     """The operation `aggregate` of a genotype (HGNAS, arXiv 2303.10875, table 2)."""
 
     def __init__(self, reducer: Reducer, message_kind: Message, *, k: int | None = None) -> None:
-        """Reduce messages of a kind by a reducer; `k` edges lead into every node (None: any)."""
+        """Reduce messages of a kind by a reducer; `k` edges a node, where neighbours are not asked for."""
         super().__init__(reducer)
         self.message_kind = message_kind
         self.k = k
@@ -70,9 +70,10 @@ class GraphAggregate(Reducing):
         Of targets alone, k of them a node, neighbours are not asked for.
         """
         kind = self.message_kind
-        if kind == "target" and self.k is not None:
+        if neighbours is None:
+            assert kind == "target"
+            assert self.k is not None
             return x * self.k if self.reducer == "sum" else x
-        assert neighbours is not None
         if kind == "target":
             return self._own(x, neighbours)
         # What holds most intermediate values comes first, when least else is held.
@@ -100,8 +101,8 @@ class GraphAggregate(Reducing):
 
     def _own(self, x: Tensor, neighbours: Neighbours) -> Tensor:
         """Return what the reducer makes of the target's own row on each of its edges."""
-        if self.k is not None:
-            return x * self.k if self.reducer == "sum" else x
+        if neighbours.k is not None:
+            return x * neighbours.k if self.reducer == "sum" else x
         degree = torch.bincount(neighbours.edge_index[1], minlength=x.size(0)).unsqueeze(1)
         return x * (degree if self.reducer == "sum" else degree.clamp(max=1))
 

@@ -29,13 +29,24 @@ class Clouds:
         if batch is None:
             return cls(None, 1, rows)
         count = int(batch.max()) + 1 if count is None else count
+        sizes = torch.bincount(batch, minlength=count)
         if not equal:
-            return cls(batch, count, rows if count == 1 else None)
+            alike = rows % count == 0 and bool((sizes == rows // count).all())
+            return cls(batch, count, rows // count if alike else None)
         if rows % count:
             raise DataError(f"expected {count} clouds of equally many points (got {rows} points)")
-        sizes = torch.bincount(batch, minlength=count)
-        torch._assert_async((sizes == rows // count).all(), "expected clouds of equally many points")
+        _require((sizes == rows // count).all(), "expected clouds of equally many points")
+        _require((batch.diff() >= 0).all(), "expected the points of a cloud one after the other")
         return cls(batch, count, rows // count)
+
+
+def _require(condition: Tensor, message: str) -> None:
+    """Raise DataError where a condition is false; on an accelerator it is checked without waiting for it."""
+    if condition.device.type == "cpu":
+        if not bool(condition):
+            raise DataError(message)
+    else:
+        torch._assert_async(condition, message)
 
 
 @dataclass(frozen=True)

@@ -226,7 +226,8 @@ def _run(
     elif stage.added is not None:
         result = module(x, features[stage.added.made_by])
     elif isinstance(stage.operation, (Aggregate, EdgeMlp)):
-        result = module(x, neighbours)
+        asked = stage.k is None or stage.sampled_at is not None
+        result = module(x, neighbours if asked else None)
     elif isinstance(stage.operation, Pool):
         result = module(x, clouds)
     else:

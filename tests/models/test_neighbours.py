@@ -78,5 +78,7 @@ def test_more_neighbours_than_points_are_refused() -> None:
 def test_clouds_of_unequal_size_are_refused() -> None:
     with pytest.raises(DataError, match="3 clouds of equally many points \\(got 7 points\\)"):
         Clouds.of(7, torch.tensor([0, 0, 1, 1, 2, 2, 2]), 3, equal=True)
-    with pytest.raises(RuntimeError, match="equally many points"):
+    with pytest.raises(DataError, match="the points of a cloud one after the other"):
+        Clouds.of(4, torch.tensor([0, 1, 0, 1]), 2, equal=True)
+    with pytest.raises(DataError, match="equally many points"):
         Clouds.of(4, torch.tensor([0, 0, 0, 1]), 2, equal=True)

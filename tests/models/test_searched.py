@@ -139,6 +139,31 @@ def test_graphs_of_any_size_are_sampled_and_pooled() -> None:
     assert torch.allclose(together, alone)
 
 
+def test_targets_alone_are_counted_by_their_own_sample() -> None:
+    x = torch.randn(8, 3, dtype=torch.float64)
+    positions = (Sample("knn", 5), Aggregate("max", "source"), Sample("knn", 2), Aggregate("sum", "target"))
+    model = build_genotype(Genotype(positions, Head(())), in_channels=3, out_channels=2).double().eval()
+    brought = build_genotype(Genotype(positions[:2], Head(())), in_channels=3, out_channels=2).double().eval()
+    brought.head.load_state_dict(model.head.state_dict())
+    with torch.no_grad():
+        brought.head.last.weight *= 2.0
+    assert torch.allclose(model(x), brought(x))
+
+
+def test_a_sum_on_graphs_smaller_than_k_counts_the_edges_that_there_are() -> None:
+    genotype = Genotype((Sample("knn", 5), Aggregate("sum", "relative")), Head(()))
+    model = build_genotype(genotype, in_channels=1, out_channels=1, has_edges=True).double().eval()
+    with torch.no_grad():
+        model.head.last.weight.fill_(1.0)
+        model.head.last.bias.zero_()
+    x = torch.tensor([[0.0], [1.0], [3.0]], dtype=torch.float64)
+    edges = torch.zeros(2, 1, dtype=torch.int64)
+    batch = torch.tensor([0, 0, 0])
+    # Every node has all three as neighbours: 0 + 1 + 3 less three times itself.
+    many = model(torch.cat([x, x[:2]]), edges, torch.cat([batch, torch.tensor([1, 1])]), 2)
+    assert many.flatten().tolist() == [4.0, 1.0, -5.0, 1.0, -1.0]
+
+
 def test_a_genotype_that_cannot_run_builds_no_model() -> None:
     with pytest.raises(ModelError, match="aggregate needs neighbours"):
         build_genotype(Genotype((Aggregate("max", "source"),)), in_channels=3, out_channels=2)

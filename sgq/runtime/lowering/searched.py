@@ -40,7 +40,6 @@ class SearchedLowering:
         self.model = model
         self.layers: list[LoweredLayer] = []
         self.edges: Edges | None = EdgeForm() if model.has_edges else None
-        self.k: int | None = None
         self.readers = _readers(model)
         self.placed: dict[int, Value] = {}
 
@@ -80,7 +79,6 @@ class SearchedLowering:
 
     def _sample(self, operation: Sample, stage: Stage, module: nn.Module) -> None:
         number = self.builder.number()
-        self.k = operation.k
         if operation.method == "random":
             self.builder.used |= {id(one) for one in slots_of(module).values()}
             self.builder.add(RandomNeighboursStep(number, operation.k), number)
@@ -100,7 +98,7 @@ class SearchedLowering:
         if kind == "source":
             assert source is not None
             return self._left(module, source)
-        own = self._own(value, reducer)
+        own = self._own(value, reducer, stage.k)
         blocks: list[list[tuple[int, float]]] = []
         if kind in ("target", "target_relative", "full"):
             blocks.append([own])
@@ -118,10 +116,10 @@ class SearchedLowering:
         made = self.builder.aggregate(value, self._edges(), reducer)
         return self.builder.quantized(made, slot(module, AGGREGATE), sole=True)
 
-    def _own(self, value: Value, reducer: str) -> tuple[int, float]:
-        """Return the term that stands for the reduced rows of the targets themselves."""
-        if self.k is not None:
-            return value.number, float(self.k) if reducer == "sum" else 1.0
+    def _own(self, value: Value, reducer: str, k: int | None) -> tuple[int, float]:
+        """Return the term that stands for the reduced rows of the targets themselves, on k edges each."""
+        if k is not None:
+            return value.number, float(k) if reducer == "sum" else 1.0
         # Nodes without edges have 0 there.
         return self.builder.aggregate(value, OWN, reducer).number, 1.0
 

@@ -176,6 +176,18 @@ def test_graphs_with_edges_of_their_own(reducer: Any, message: Any) -> None:
     assert_same_numbers(with_bits(genotype, 8), graphs, has_edges=True)
 
 
+@pytest.mark.parametrize("has_edges", [False, True])
+def test_targets_alone_are_as_many_as_their_sample_has(has_edges: bool) -> None:
+    genotype = Genotype(
+        (Sample("knn", 4), Aggregate("sum", "target"), Combine(8), Pool(("max",))), Head((8,))
+    )
+    edges = torch.stack([torch.arange(POINTS), torch.arange(POINTS).roll(1)])
+    graphs = clouds(2)
+    for graph in graphs:
+        graph.edge_index = edges if has_edges else NO_EDGES
+    assert_same_numbers(with_bits(genotype, 8), graphs, has_edges=has_edges)
+
+
 def test_other_clouds_can_be_prepared() -> None:
     simulated, _, lowered = lowered_of(
         with_bits(
