@@ -1,0 +1,68 @@
+"""Architectures measured here: their file resumes, and what is read back is what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sgq.cost import Workload, architectures
+from sgq.cost.architectures import (
+    drawn,
+    frames_of,
+    measure_architectures,
+    measure_random,
+    read_architectures,
+)
+from sgq.cost.timing import TimingSettings
+from sgq.models.dgcnn import dgcnn
+from sgq.models.genotype_sampling import GenotypeSpace, with_bits
+
+QUICK = TimingSettings(rounds=2, warmup=0, attempts=1, least_sample_s=0.0)
+TINY = Workload(nodes=16, classes=3)
+SPACE = GenotypeSpace(most_positions=6, k=(2, 3), widths=(8, 16), heads=((8,),), widest=64)
+
+
+@pytest.mark.parametrize("bits", [32, 8])
+def test_a_frame_is_logits_of_the_workload(bits: int) -> None:
+    for batch in (1, 2):
+        workload = Workload(nodes=16, batch=batch, classes=3)
+        frames = frames_of(with_bits(dgcnn(4), bits), workload)
+        assert frames.call().shape == (batch, 3)
+        assert sum(tensor.numel() for tensor in frames.resident()) > 1000
+
+
+def test_latency_and_peak_are_those_of_a_frame() -> None:
+    [(timing, peak), (_, narrow)] = measure_architectures(
+        [dgcnn(4), with_bits(dgcnn(4), 8)], TINY, settings=QUICK
+    )
+    assert timing.median_s > 0
+    assert peak > narrow > 10_000
+
+
+def test_what_was_measured_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "host.architectures.csv"
+    asked: list[int] = []
+
+    def counting(genotypes, *arguments, **keywords):  # type: ignore[no-untyped-def]
+        asked.append(len(genotypes))
+        return measure_architectures(genotypes, *arguments, **keywords)
+
+    monkeypatch.setattr(architectures, "measure_architectures", counting)
+    first = measure_random(file, 3, TINY, part="train", seed=1, space=SPACE, settings=QUICK)
+    done: list[int] = []
+    more = measure_random(
+        file, 5, TINY, part="train", seed=1, space=SPACE, settings=QUICK, on_progress=done.append
+    )
+    assert (asked, done) == ([3, 2], [3, 5])
+    assert more[:3] == first
+    assert read_architectures(file) == more
+    assert [one.genotype for one in more] == list(drawn(5, TINY, seed=1, space=SPACE))
+
+
+def test_parts_are_kept_apart(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    train = measure_random(file, 2, TINY, part="train", seed=1, space=SPACE, settings=QUICK)
+    test = measure_random(file, 2, TINY, part="test", seed=1, space=SPACE, settings=QUICK)
+    assert [one.genotype for one in train] == [one.genotype for one in test]
+    assert read_architectures(file, part="test") == test

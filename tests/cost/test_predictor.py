@@ -1,0 +1,169 @@
+"""The learned predictor: what it starts from, what it learns, how it moves to another device, its file."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sgq.cost import Pricer, Workload
+from sgq.cost.architecture_graph import COLUMNS, graph_of
+from sgq.cost.architectures import MeasuredArchitecture
+from sgq.cost.predictor import METRICS, Predictor, PredictorShape, batch_of, chain_links
+from sgq.cost.predictor_file import TrainedOn, load_predictor, save_predictor
+from sgq.cost.predictor_training import TRANSFER, FitSettings, data_of, fit, loss_of, transfer
+from sgq.cost.profile import DeviceProfile
+from sgq.cost.timing import Timing
+from sgq.errors import ProfileError
+from sgq.models.genotype import Aggregate, Combine, Genotype, Head, Pool, Sample
+from sgq.models.genotype_rules import is_quantized
+from sgq.models.genotype_sampling import GenotypeSpace, random_genotype
+from tests.cost.priced import measured_profile
+
+TEN = Workload(nodes=10, classes=2)
+SPACE = GenotypeSpace(k=(2, 4), widths=(8, 64), heads=((16,),), widest=256)
+SHORT = FitSettings(epochs=15, lr=5e-3, batch=8)
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> DeviceProfile:
+    return measured_profile(tmp_path_factory.mktemp("profile"), seconds=1e-4)
+
+
+@pytest.fixture(scope="module")
+def pricer(profile: DeviceProfile) -> Pricer:
+    return Pricer(profile)
+
+
+def architectures(pricer: Pricer, count: int, *, seed: int, slow: float = 1.0) -> list[MeasuredArchitecture]:
+    """Return random architectures whose latency is the table's in fp32, and twice as long on integers."""
+    generator = random.Random(seed)
+    measured = []
+    for _ in range(count):
+        genotype = random_genotype(SPACE, generator, in_channels=3)
+        price = pricer.table_prices([genotype], TEN)[0]
+        seconds = slow * price.latency_s * (2.0 if is_quantized(genotype, 3) else 1.0)
+        timing = Timing(5, seconds, seconds, seconds)
+        measured.append(MeasuredArchitecture(genotype, TEN, timing, round(price.peak_bytes * 1.1), "train"))
+    return measured
+
+
+def test_a_node_knows_its_operation_bits_sizes_and_time(pricer: Pricer) -> None:
+    genotype = Genotype(
+        (
+            Sample("knn", 2, input_bits=8),
+            Aggregate("max", "relative", message_bits=8),
+            Combine(4),
+            Pool(("sum",)),
+        ),
+        Head((8,)),
+    )
+    price = pricer.table_prices([genotype], TEN)[0]
+    assert price.calls is not None
+    seconds = [part.seconds for part in price.parts]
+    graph = graph_of(genotype, price.calls, seconds, [1] * len(seconds))
+    named = [dict(zip(COLUMNS, row.tolist(), strict=True)) for row in graph.nodes]
+    # Global, input, four positions, two layers of the head, output.
+    assert len(named) == 9
+    assert [next(name for name in COLUMNS[:12] if node[name]) for node in named] == [
+        "global", "input", "sample", "aggregate", "combine", "pool", "linear", "linear", "output",
+    ]  # fmt: skip
+    assert named[3]["reduce max"] == named[3]["message relative"] == 1.0
+    assert named[2]["input bits"] == named[3]["message bits"] == pytest.approx(4 / 6)
+    assert named[4]["weight bits"] == 1.0
+    assert sum(node["share of the time"] for node in named[1:]) == pytest.approx(1.0, abs=1e-5)
+    assert torch.tensor(named[0]["log seconds"]).exp() == pytest.approx(sum(seconds), rel=1e-4)
+
+
+def test_the_global_node_sees_all_and_the_chain_goes_forward() -> None:
+    links = chain_links(torch.tensor([[True, True, True, False]]))[0]
+    assert links.tolist() == [[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0]]
+
+
+def test_an_untrained_predictor_says_what_the_table_says(pricer: Pricer) -> None:
+    measured = architectures(pricer, 5, seed=0)
+    batch, _ = data_of(measured, pricer)
+    for layer in ("gin", "gcn"):
+        predictor = Predictor(PredictorShape(layer=layer)).eval()  # type: ignore[arg-type]
+        assert torch.allclose(predictor(batch), batch.base)
+
+
+def test_padding_of_a_batch_changes_nothing(pricer: Pricer) -> None:
+    batch, targets = data_of(architectures(pricer, 24, seed=1), pricer)
+    fitted = fit(architectures(pricer, 24, seed=1), pricer, settings=FitSettings(epochs=2, seed=3))
+    together = fitted.predictor(batch)
+    for row in range(3):
+        count = int(batch.present[row].sum())
+        alone = batch.part(torch.tensor([row]))
+        alone = type(alone)(alone.nodes[:, :count], alone.present[:, :count], alone.base)
+        assert torch.allclose(fitted.predictor(alone), together[row : row + 1], rtol=1e-4)
+    assert targets.shape == (24, len(METRICS))
+
+
+@pytest.mark.parametrize("layer", ["gin", "gcn"])
+def test_it_learns_what_the_table_does_not_know(pricer: Pricer, layer: str) -> None:
+    measured, unseen = architectures(pricer, 60, seed=2), architectures(pricer, 20, seed=99)
+    batch, targets = data_of(unseen, pricer)
+    before = loss_of(batch.base, targets)
+    shape = PredictorShape(layer=layer, width=32)  # type: ignore[arg-type]
+    fitted = fit(measured, pricer, shape=shape, settings=SHORT)
+    with torch.no_grad():
+        after = loss_of(fitted.predictor(batch), targets)
+    assert after < 0.5 * before
+    assert fitted.epoch > 0
+
+
+def test_few_samples_move_it_to_another_device(tmp_path: Path, pricer: Pricer) -> None:
+    predictor = fit(
+        architectures(pricer, 60, seed=2), pricer, shape=PredictorShape(width=32), settings=SHORT
+    ).predictor
+    other = Pricer(measured_profile(tmp_path, seconds=5e-4, name="other"))
+    there, unseen = (architectures(other, 40, seed=seed, slow=1.6) for seed in (5, 6))
+    batch, targets = data_of(unseen, other)
+    moved = transfer(predictor, there, other, settings=replace(TRANSFER, epochs=20, lr=2e-3))
+    with torch.no_grad():
+        unmoved, after = (loss_of(one(batch), targets) for one in (predictor, moved.predictor))
+    assert after < 0.6 * unmoved
+
+
+def test_the_same_seed_trains_the_same_predictor(pricer: Pricer) -> None:
+    measured = architectures(pricer, 24, seed=1)
+    first, again = (fit(measured, pricer, settings=FitSettings(epochs=2, seed=7)) for _ in range(2))
+    assert first.validation_mape == again.validation_mape
+
+
+def test_a_file_gives_the_predictor_back(tmp_path: Path, pricer: Pricer) -> None:
+    measured = architectures(pricer, 24, seed=1)
+    fitted = fit(measured, pricer, settings=FitSettings(epochs=2))
+    trained_on = TrainedOn(24, 10, 1, 0.1, 0.01)
+    save_predictor(tmp_path / "p.safetensors", fitted.predictor, trained_on)
+    loaded, known = load_predictor(tmp_path / "p.safetensors")
+    batch, _ = data_of(measured, pricer)
+    assert torch.equal(loaded(batch), fitted.predictor(batch))
+    assert known == trained_on
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    (tmp_path / "text").write_text("no tensors")
+    with pytest.raises(ProfileError, match="cannot read the predictor"):
+        load_predictor(tmp_path / "text")
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ProfileError, match='expected a file of "sgq predictor 1"'):
+        load_predictor(tmp_path / "other.safetensors")
+
+
+def test_graphs_of_one_batch_may_differ_in_size(pricer: Pricer) -> None:
+    prices = pricer.table_prices([one.genotype for one in architectures(pricer, 3, seed=4)], TEN)
+    graphs = [
+        graph_of(one.genotype, price.calls, [part.seconds for part in price.parts], [1] * len(price.parts))
+        for one, price in zip(architectures(pricer, 3, seed=4), prices, strict=True)
+        if price.calls is not None
+    ]
+    batch = batch_of(graphs, [1.0] * 3, [2.0] * 3)
+    assert batch.nodes.shape == (3, max(len(graph.nodes) for graph in graphs), len(COLUMNS))
+    assert batch.present.sum(1).tolist() == [len(graph.nodes) for graph in graphs]
