@@ -23,7 +23,7 @@ from sgq.models.genotype import (
     Pool,
     Sample,
 )
-from sgq.models.genotype_rules import INPUT, Features, Stage, is_quantized, last_features, stages_of
+from sgq.models.genotype_rules import INPUT, Features, Stage, computes_narrow, last_features, stages_of
 
 Runtime = Literal["float", "integer"]
 Kind = Literal["knn", "random", "gather", "distance", "assemble", "linear", "edge_network", "pool"]
@@ -145,8 +145,7 @@ class _Writing:
         self.genotype = genotype
         self.workload = workload
         self.stages = stages
-        quantized = is_quantized(genotype, workload.features, has_edges=workload.has_edges)
-        self.runtime: Runtime = "integer" if quantized else "float"
+        self.runtime: Runtime = "integer" if computes_narrow(genotype, stages) else "float"
         self.bits = kept_bits(genotype, stages, workload.features)
         self.calls: list[Call] = []
         self.values: list[Value] = []

@@ -7,6 +7,7 @@ are written down here as they are coded there, and held to what is measured by t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from quantizers.spec import FLOAT_BITS
 from sgq.cost.calls import Value, Work
@@ -24,6 +25,10 @@ NEIGHBOUR_ROWS, NEIGHBOUR_KEYS, NEIGHBOUR_NUMBERS = 24, 4, 128
 NARROW_BITS = 8
 
 
+REMEMBERED = 2**16
+"""Calls and values whose bytes are remembered: architectures of one space share most of theirs."""
+
+
 @dataclass(frozen=True)
 class Footprint:
     """Bytes that a call keeps for good (`weight`), makes (`result`), and needs on top while it runs."""
@@ -33,6 +38,7 @@ class Footprint:
     scratch_bytes: int
 
 
+@lru_cache(maxsize=REMEMBERED)
 def value_bytes(value: Value, *, integer: bool) -> int:
     """Return the bytes of a value between calls."""
     if value.edges:
@@ -59,6 +65,7 @@ def padding_bytes(value: Value) -> int:
     return FLOAT_BYTES * value.rows * _vectors(value.channels)
 
 
+@lru_cache(maxsize=REMEMBERED)
 def footprint_of(work: Work, result: Value, *, threads: int) -> Footprint:
     """Return what a call needs on so many threads."""
     if work.runtime == "integer":

@@ -8,6 +8,7 @@ connection; GCoDE (arXiv 2404.05605) adds pooling and communication. Every opera
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cache, cached_property
 from typing import ClassVar, Literal, get_args
 
 from quantizers.spec import FLOAT_BITS
@@ -27,7 +28,6 @@ WIDEST = 2**15
 MOST_POSITIONS = 64
 MOST_CROSSINGS = 2
 """GCoDE's mappings: at most device, edge, device again."""
-POSITION_BITS = (1, 2, 4, 8, 16, FLOAT_BITS)
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,13 @@ class Operation:
     verb: ClassVar[str]
 
     @classmethod
+    @cache
     def bit_components(cls) -> tuple[str, ...]:
         """Return those of `input`, `message` and `weight` that it has bits of."""
         names = (field.name for field in fields(cls))
         return tuple(name.removesuffix("_bits") for name in names if name.endswith("_bits"))
 
-    @property
+    @cached_property
     def bits(self) -> dict[str, int]:
         """Its bits by component."""
         return {component: getattr(self, f"{component}_bits") for component in self.bit_components()}

@@ -110,7 +110,11 @@ def is_valid(genotype: Genotype, in_channels: int, *, has_edges: bool = False) -
 
 def is_quantized(genotype: Genotype, in_channels: int, *, has_edges: bool = False) -> bool:
     """Whether a genotype computes with anything below 32 bits; raise ModelError as `stages_of` does."""
-    stages = stages_of(genotype, in_channels, has_edges=has_edges)
+    return computes_narrow(genotype, stages_of(genotype, in_channels, has_edges=has_edges))
+
+
+def computes_narrow(genotype: Genotype, stages: tuple[Stage, ...]) -> bool:
+    """Whether anything that the stages of a genotype read, or a weight, has fewer than 32 bits."""
     widths = [
         bits
         for stage in stages
