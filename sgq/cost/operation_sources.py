@@ -89,7 +89,9 @@ def source_names() -> tuple[str, ...]:
     """Return the names of all sources, in the order in which they are measured."""
     for module in MODULES:
         importlib.import_module(module)
-    return tuple(_MAKERS)
+    places = {module: place for place, module in enumerate(MODULES)}
+    # Whichever was imported first: sources of others come last.
+    return tuple(sorted(_MAKERS, key=lambda name: places.get(_MAKERS[name].__module__, len(places))))
 
 
 def make_source(name: str, extent: Extent) -> OperationSource:
