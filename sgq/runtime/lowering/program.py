@@ -15,7 +15,7 @@ from torch_geometric.nn.conv import MessagePassing
 from quantizers import Quantizer
 from sgq.errors import ModelError, PlanError
 from sgq.graph.inputs import ADJACENCY_ARGUMENTS, arguments_of, call
-from sgq.graph.swap import ARGUMENT, RESULT, ROOT_BUCKETS, SLOTS, SiteQuantizers, slots_of
+from sgq.graph.swap import ARGUMENT, RESULT, ROOT_BUCKETS, slots_of
 from sgq.graph.wrap import quantizers_of
 from sgq.models.dropout import densify
 from sgq.models.readout import Readout
@@ -42,6 +42,15 @@ from sgq.runtime.lowering.model import (
 from sgq.runtime.lowering.report import LoweredLayer, LoweringReport
 from sgq.runtime.lowering.searched import SearchedLowering
 from sgq.runtime.lowering.steps import TorchStep, Values, in_float
+from sgq.runtime.lowering.traced_nodes import (
+    attribute_of,
+    channels_of,
+    check_in_place,
+    is_idle_dropout,
+    is_sole,
+    keyword,
+    without_argument,
+)
 from sgq.runtime.lowering.tracing import trace
 from sgq.runtime.quantization import quantization_of
 
@@ -265,10 +274,10 @@ class Program:
         first = node.args[0] if node.args else None
         value = values.get(first) if isinstance(first, fx.Node) else None
         if isinstance(value, Value) and value.level != "other":
-            sole = _is_sole(first, value)
+            sole = is_sole(first, value)
             # What torch has made may be another view of what is read elsewhere.
-            _check_in_place(node, sole and not builder.is_torch(value))
-            if target is densify or _is_idle_dropout(node):
+            check_in_place(node, sole and not builder.is_torch(value))
+            if target is densify or is_idle_dropout(node):
                 return replace(value, shared=not sole)
             if target in ACTIVATIONS:
                 kind, slope = ACTIVATIONS[target]
@@ -291,7 +300,7 @@ class Program:
                 raise CannotLower("its input is no tensor of rows")
             if kind is Readout and not slots_of(module):
                 return self._in_torch(builder, values, node, level="graph", module=module)
-            sole = _is_sole(first, value)
+            sole = is_sole(first, value)
             with builder.undone_on_failure():
                 made = self._lowered(builder, node, module, value, sole)
         except (CannotLower, ModelError) as reason:
@@ -309,13 +318,13 @@ class Program:
         own = slot(module, input_slot(module))
         if own is not None and own is self.quantizer and value.number == self.features:
             value = self._quantized(builder, value, own, sole=sole)
-            module = _without_argument(module, own)
+            module = without_argument(module, own)
             sole = False
         if not isinstance(module, MessagePassing):
             return lower_module(builder, module, value, sole=sole)
         extra = [*node.args[2:], *(v for k, v in node.kwargs.items() if k not in ("x", *ADJACENCY_ARGUMENTS))]
         extra = [argument for argument in extra if argument is not None]
-        edges = node.args[1] if len(node.args) > 1 else _keyword(node, ADJACENCY_ARGUMENTS)
+        edges = node.args[1] if len(node.args) > 1 else keyword(node, ADJACENCY_ARGUMENTS)
         own_edges = isinstance(edges, fx.Node) and edges.op == "placeholder"
         if not own_edges or edges.target not in ADJACENCY_ARGUMENTS:  # type: ignore[union-attr, operator]
             raise CannotLower("it is called with other edges than the data's own")
@@ -359,12 +368,12 @@ class Program:
 
         constant: Any = None
         if node.op == "get_attr":
-            constant = _attribute(self.model, str(node.target))
+            constant = attribute_of(self.model, str(node.target))
         levels = [values[one].level for one in node.all_input_nodes if isinstance(values.get(one), Value)]
         if module is None and levels:
             level = "graph" if "graph" in levels else "node" if "node" in levels else "other"
         builder.add(TorchStep(sources, number, run, module), number)
-        return Value(number, _channels(module), level)
+        return Value(number, channels_of(module), level)
 
     def _output(self, builder: Builder, values: dict[fx.Node, Any], node: fx.Node) -> Value:
         result = node.args[0]
@@ -373,46 +382,3 @@ class Program:
         value = values[result]
         made: Value = builder.quantized(value, slot(self.model, RESULT), sole=True)
         return made
-
-
-def _is_sole(node: Any, value: Value) -> bool:
-    """Whether a node's value has one reader, under whatever name."""
-    return len(node.users) == 1 and not value.shared
-
-
-def _check_in_place(node: fx.Node, sole: bool) -> None:
-    """Raise CannotLower for an operation that changes a value which others read, too."""
-    name = str(getattr(node.target, "__name__", node.target))
-    changes = node.kwargs.get("inplace") is True or (name.endswith("_") and not name.endswith("__"))
-    if changes and (not sole or not node.users):
-        raise CannotLower("it changes in place what is read elsewhere")
-
-
-def _keyword(node: fx.Node, names: tuple[str, ...]) -> Any:
-    return next((node.kwargs[name] for name in names if name in node.kwargs), None)
-
-
-def _is_idle_dropout(node: fx.Node) -> bool:
-    if node.target is not nn.functional.dropout:
-        return False
-    training = node.kwargs.get("training", node.args[2] if len(node.args) > 2 else True)
-    return training is False
-
-
-def _without_argument(module: nn.Module, quantizer: Quantizer) -> nn.Module:
-    """Return a shallow copy of a layer without the quantizer of its input, which has been applied."""
-    bare = copy.copy(module)
-    bare._modules = dict(module._modules)
-    kept = {name: one for name, one in slots_of(module).items() if one is not quantizer}
-    bare._modules[SLOTS] = SiteQuantizers(kept)
-    return bare
-
-
-def _attribute(model: nn.Module, path: str) -> Any:
-    for name in path.split("."):
-        model = getattr(model, name)
-    return model
-
-
-def _channels(module: nn.Module | None) -> int:
-    return int(getattr(module, "out_channels", 0) or getattr(module, "out_features", 0) or 0)
