@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgq.cli.arguments import OPTIONS, add_subject, add_verb
-from sgq.cli.genotype_cost import add_genotype_options, is_genotype, run_genotype
+from sgq.cli.genotype_cost import add_genotype_options, check_options, is_genotype, run_genotype
 from sgq.cli.output import console, print_json
 from sgq.errors import UsageError
 
@@ -52,7 +52,9 @@ def add(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print modelled memory by site, and with --measure the measured rows."""
-    if is_genotype(arguments.subject):
+    genotype = is_genotype(arguments.subject)
+    check_options(arguments, genotype=genotype)
+    if genotype:
         return run_genotype(arguments)
     is_checkpoint = Path(arguments.subject).suffix in CHECKPOINT_SUFFIXES
     costed = _of_checkpoint(arguments) if is_checkpoint else _of_recipe(arguments)

@@ -33,6 +33,19 @@ def add_genotype_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--picture", metavar="FILE", help="also write stacked bars of time, a PNG")
 
 
+GENOTYPE_ONLY = ("target", "nodes", "edges", "features", "batch", "classes", "bits", "picture")
+SUBJECT_ONLY = ("model", "checkpoint")
+
+
+def check_options(arguments: argparse.Namespace, *, genotype: bool) -> None:
+    """Raise UsageError for an option that the subject has no use for: nothing is silently ignored."""
+    names = SUBJECT_ONLY if genotype else GENOTYPE_ONLY
+    given = [f"--{name}" for name in names if getattr(arguments, name) is not None]
+    if given:
+        what = "an architecture" if genotype else "a recipe or a checkpoint"
+        raise UsageError(f"{', '.join(given)}: not an option of {what} ({arguments.subject})")
+
+
 def is_genotype(subject: str) -> bool:
     """Whether a subject is an architecture: one by name, or a YAML file with positions."""
     from sgq.models.genotype_file import FACTORIES

@@ -59,7 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
     names = source_names()
     files = {name: f"{path.stem}.{name}.csv" for name in names}
     if arguments.restart:
-        for file in files.values():
+        # Architectures were measured on the machine and threads of before, too.
+        for file in (*files.values(), f"{path.stem}.architectures.csv"):
             (path.parent / file).unlink(missing_ok=True)
     try:
         rows = {name: _measure(name, path.parent / file, profile, arguments) for name, file in files.items()}

@@ -80,7 +80,9 @@ def cost_report(
     )
     where = f"{workload.nodes:,} nodes, batch {workload.batch}"
     how = "integer kernels" if calls.runtime == "integer" else FLOAT_NAME
-    return CostReport(f"{genotype.name}: {where}, {how}", rows, total, tuple(_notes(price, measured)))
+    return CostReport(
+        f"{genotype.name}: {where}, {how}", rows, total, tuple(_notes(workload, price, measured))
+    )
 
 
 def _row(
@@ -132,8 +134,10 @@ def _bits_text(parts: list[Call]) -> str:
     return f"{read}→{last.output_bits}" if last.outputs else read
 
 
-def _notes(price: Price | None, measured: MeasuredCost | None) -> list[str]:
+def _notes(workload: Workload, price: Price | None, measured: MeasuredCost | None) -> list[str]:
     notes = []
+    if workload.has_edges:
+        notes.append("a graph with edges of its own: what its edges take in memory is modelled roughly")
     if price is not None and price.extrapolated:
         notes.append("some sizes are outside of what the profile measured: their times are extrapolated")
     if measured is not None:

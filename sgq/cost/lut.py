@@ -99,17 +99,13 @@ class LookUpTable:
 
     def _missing(self, category: Category) -> str:
         names = sorted(map(str, self.grids))
-        same = [str(one) for one in sorted(self.grids) if (one.runtime, one.kind) == category_key(category)]
+        kind = (category.runtime, category.kind)
+        same = [str(one) for one in sorted(self.grids) if (one.runtime, one.kind) == kind]
         near = ", ".join(same[:4]) or "none of its kind"
         return (
             f'the profile has no operation "{category}".{nearest_name(str(category), names)} '
             f"Nearest entries: {near}. Measure it with sgq profile"
         )
-
-
-def category_key(category: Category) -> tuple[str, str]:
-    """Return what the nearest entries of a category have in common with it."""
-    return category.runtime, category.kind
 
 
 def _grid(category: Category, places: dict[tuple[float, ...], list[float]]) -> Grid:
@@ -147,8 +143,3 @@ def _growing(values: np.ndarray) -> np.ndarray:
         above = np.maximum.accumulate(above, axis=dimension)
         below = np.flip(np.minimum.accumulate(np.flip(below, dimension), axis=dimension), dimension)
     return (above + below) / 2
-
-
-def axes_of(category: Category) -> tuple[str, ...]:
-    """Return the names of a category's axes."""
-    return AXES[category.kind]

@@ -103,11 +103,6 @@ def faults_of(genotype: Genotype, in_channels: int, *, has_edges: bool = False) 
     return tuple(_Walk(genotype, in_channels, has_edges).faults())
 
 
-def is_valid(genotype: Genotype, in_channels: int, *, has_edges: bool = False) -> bool:
-    """Whether a genotype can run."""
-    return not faults_of(genotype, in_channels, has_edges=has_edges)
-
-
 def is_quantized(genotype: Genotype, in_channels: int, *, has_edges: bool = False) -> bool:
     """Whether a genotype computes with anything below 32 bits; raise ModelError as `stages_of` does."""
     return computes_narrow(genotype, stages_of(genotype, in_channels, has_edges=has_edges))

@@ -85,6 +85,8 @@ def test_one_width_for_all(sgq: Sgq) -> None:
     [
         (("dgcnn", "--target", "raspberry-pi-4"), 2, 'Did you mean "raspberry-pi-4b"'),
         (("dgcnn", "--target", "core-i7-8700k", "--edges", "10", "--measure"), 2, "graphs are priced only"),
+        (("dgcnn", "--model", "gcn"), 2, "--model: not an option of an architecture (dgcnn)"),
+        (("int8", "--model", "gcn", "--nodes", "9"), 2, "--nodes: not an option of a recipe or a checkpoint"),
         (("broken.yaml",), 2, 'broken.yaml:4:5: position 0: sample needs "k"'),
         (("invalid.yaml",), 2, '"x" cannot run: position 0: aggregate needs neighbours'),
     ],

@@ -182,3 +182,11 @@ def test_the_extent_of_a_source_is_the_machines(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setitem(operation_sources._MAKERS, "operations", make)
     assert sgq(*WORDS).code == 0
     assert extents == [Extent(fingerprint_of_this_machine().memory_bytes, quick=True)]
+
+
+def test_restarting_forgets_architectures_too(sgq: Sgq, tmp_path: Path) -> None:
+    assert sgq(*WORDS).code == 0
+    stale = tmp_path / "host.architectures.csv"
+    stale.write_text("of another machine")
+    assert sgq(*WORDS, "--restart").code == 0
+    assert not stale.exists()
