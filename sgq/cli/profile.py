@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sgq.cli.arguments import Verbs
     from sgq.cost.fingerprint import Fingerprint
     from sgq.cost.measurements import Measurement
+    from sgq.cost.pace import Pace
     from sgq.cost.profile import DeviceProfile
 
 INTERRUPTED = 130
@@ -122,6 +123,7 @@ def _started(path: Path, here: Fingerprint, threads: int, arguments: argparse.Na
         threads=threads,
         memory_bytes=here.memory_bytes or None,
         fingerprint=here,
+        pace=_pace(threads, quick=arguments.quick),
         rates=Rates(),
         files=SideFiles(),
         quick=arguments.quick,
@@ -134,6 +136,14 @@ def _started(path: Path, here: Fingerprint, threads: int, arguments: argparse.Na
     )
     write_profile(profile, path)
     return profile
+
+
+def _pace(threads: int, *, quick: bool) -> Pace:
+    from sgq.cost.pace import WATCHED_S, usual_pace
+    from sgq.cost.timing import on_threads
+
+    with on_threads(threads):
+        return usual_pace(WATCHED_S / 10 if quick else WATCHED_S)
 
 
 def _check_same(
@@ -173,7 +183,7 @@ def _measure(
         on_threads(profile.threads),
     ):
         settings = QUICK if profile.quick else THOROUGH
-        measure_operations(source, store, settings, on_progress=show)
+        measure_operations(source, store, settings, pace=profile.pace, on_progress=show)
         return store.rows
 
 

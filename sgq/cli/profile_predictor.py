@@ -32,7 +32,9 @@ def with_predictor(profile: DeviceProfile, path: Path, count: int, *, quiet: boo
     assert profile.threads is not None
     table = path.with_name(f"{path.stem}.architectures.csv")
     with counting(count, description="architectures", quiet=quiet) as show, on_threads(profile.threads):
-        measured = measure_random(table, count, POINTS, part=PART, seed=SEED, on_progress=show)
+        measured = measure_random(
+            table, count, POINTS, part=PART, seed=SEED, pace=profile.pace, on_progress=show
+        )
     note("training the predictor", quiet=quiet)
     fitted = fit(measured, Pricer(replace(profile, folder=path.parent), learned=False))
     latency_mape, peak_mape = fitted.validation_mape

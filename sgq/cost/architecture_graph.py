@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from sgq.cost.calls import HEAD, Calls
+from sgq.cost.work import Work
 from sgq.models.genotype import (
     OPERATIONS,
     Activation,
@@ -23,7 +22,7 @@ from sgq.models.genotype import (
     Connect,
     Connection,
     EdgeMlp,
-    Genotype,
+    Head,
     Message,
     Operation,
     Pool,
@@ -54,62 +53,59 @@ SCALED = tuple(COLUMNS.index(name) for name in ("log seconds", "log bytes"))
 """Those that are z-scored with the training set's mean and standard deviation."""
 SHORTEST_S = 1e-8
 """What an operation without any call takes: its logarithm has to be finite."""
-_PLACE = {name: place for place, name in enumerate(COLUMNS)}
+PLACE = {name: place for place, name in enumerate(COLUMNS)}
+"""Where each number stands."""
 
 
-@dataclass(frozen=True)
-class ArchitectureGraph:
-    """Node features [nodes, columns]: the global node, input, positions, head layers and output, in order."""
-
-    nodes: np.ndarray
+Row = np.ndarray
+"""What a node knows, [columns]."""
 
 
-def graph_of(
-    genotype: Genotype, calls: Calls, seconds: Sequence[float], made_bytes: Sequence[int]
-) -> ArchitectureGraph:
-    """Return the graph of a genotype; `seconds` and `made_bytes` are those of its calls, in order."""
-    positions = len(genotype.positions)
-    layers = len(genotype.head.widths) + 1
-    nodes = np.zeros((positions + layers + 3, len(COLUMNS)), dtype=np.float32)
-    nodes[0, _PLACE[GLOBAL]] = nodes[1, _PLACE[INPUT]] = nodes[-1, _PLACE[OUTPUT]] = 1.0
-    for at, operation in enumerate(genotype.positions, start=2):
-        nodes[at] = _static(operation)
-    layer = positions + 2
-    nodes[layer : layer + layers, _PLACE[LINEAR]] = 1.0
-    nodes[layer : layer + layers, _PLACE["input bits"]] = _width(genotype.head.input_bits)
-    nodes[layer : layer + layers, _PLACE["weight bits"]] = _width(genotype.head.weight_bits)
-    taken = np.zeros(len(nodes))
-    held = np.zeros(len(nodes))
-    for call, time, size in zip(calls.calls, seconds, made_bytes, strict=True):
-        at = layer if call.position == HEAD else call.position + 2
-        layer += call.position == HEAD
-        taken[at] += time
-        held[at] += size
-        work = call.work
-        row = nodes[at]
-        row[_PLACE["channels in"]] = max(row[_PLACE["channels in"]], _size(work.inputs))
-        row[_PLACE["channels out"]] = _size(work.outputs)
-        row[_PLACE["rows"]] = _size(work.rows)
-        row[_PLACE["k"]] = _size(work.edges / work.rows)
-    taken[0], held[0] = taken.sum(), held.sum()
-    value = calls.values[0]
-    nodes[0, _PLACE["rows"]] = nodes[1, _PLACE["rows"]] = _size(value.rows)
-    nodes[1, _PLACE["channels out"]] = _size(value.channels)
-    nodes[:, _PLACE["log seconds"]] = np.log(np.maximum(taken, SHORTEST_S))
-    nodes[:, _PLACE["share of the time"]] = taken / max(taken[0], SHORTEST_S)
-    nodes[:, _PLACE["log bytes"]] = np.log(np.maximum(held, 1.0))
-    return ArchitectureGraph(nodes)
+def stage_rows(
+    operation: Operation | Head, works: Sequence[Work], seconds: Sequence[float], made_bytes: Sequence[int]
+) -> tuple[Row, ...]:
+    """Return the row of a position, or one for each layer of the head.
+
+    `seconds` and `made_bytes` are those of its calls, in order; its share of the time is in seconds as yet.
+    """
+    if not isinstance(operation, Head):
+        return (_filled(_static(operation), works, seconds, made_bytes),)
+    static = np.zeros(len(COLUMNS), dtype=np.float32)
+    static[PLACE[LINEAR]] = 1.0
+    static[PLACE["input bits"]] = _width(operation.input_bits)
+    static[PLACE["weight bits"]] = _width(operation.weight_bits)
+    layers = zip(works, seconds, made_bytes, strict=True)
+    return tuple(_filled(static, (work,), (time,), (size,)) for work, time, size in layers)
+
+
+@lru_cache(maxsize=2**16)
+def idle_row(operation: Operation) -> Row:
+    """Return the row of a position that does nothing."""
+    return _filled(_static(operation), (), (), ())
+
+
+def _filled(static: Row, works: Sequence[Work], seconds: Sequence[float], made_bytes: Sequence[int]) -> Row:
+    row = static.copy()
+    for work in works:
+        row[PLACE["channels in"]] = max(row[PLACE["channels in"]], size_of(work.inputs))
+        row[PLACE["channels out"]] = size_of(work.outputs)
+        row[PLACE["rows"]] = size_of(work.rows)
+        row[PLACE["k"]] = size_of(work.edges / work.rows)
+    row[PLACE["log seconds"]] = math.log(max(sum(seconds), SHORTEST_S))
+    row[PLACE["share of the time"]] = sum(seconds)
+    row[PLACE["log bytes"]] = math.log(max(sum(made_bytes), 1.0))
+    return row
 
 
 @lru_cache(maxsize=2**16)
 def _static(operation: Operation) -> np.ndarray:
     """Return what a node knows of its operation alone."""
     row = np.zeros(len(COLUMNS), dtype=np.float32)
-    row[_PLACE[operation.verb]] = 1.0
+    row[PLACE[operation.verb]] = 1.0
     for name in _functions(operation):
-        row[_PLACE[name]] = 1.0
+        row[PLACE[name]] = 1.0
     for component, bits in operation.bits.items():
-        row[_PLACE[f"{component} bits"]] = _width(bits)
+        row[PLACE[f"{component} bits"]] = _width(bits)
     return row
 
 
@@ -131,5 +127,6 @@ def _width(bits: int) -> float:
     return math.log2(2 * bits) / 6
 
 
-def _size(number: float) -> float:
+def size_of(number: float) -> float:
+    """Return a count as a predictor reads it."""
     return math.log2(1.0 + number) / 10

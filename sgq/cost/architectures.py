@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sgq.cost.measurements import Measurement, MeasurementStore, read_measurements
+from sgq.cost.pace import Pace
 from sgq.cost.timing import Timing, TimingSettings, time_calls
 from sgq.cost.workload import Workload
 from sgq.models.genotype import Genotype
@@ -29,7 +30,7 @@ from sgq.runtime.measuring import measure_peak, stored_bytes
 COLUMNS = ("genotype", "part", "nodes", "features", "batch", "classes", "peak_bytes")
 PROBE_NODES = 64
 """Points of the cloud that ranges are found on: how many there are changes nothing about the program."""
-SETTINGS = TimingSettings(rounds=7, warmup=2, attempts=2)
+SETTINGS = TimingSettings(rounds=15, warmup=2, attempts=2)
 
 
 @dataclass(frozen=True)
@@ -107,13 +108,17 @@ def measure_architectures(
     workload: Workload,
     *,
     settings: TimingSettings = SETTINGS,
+    pace: Pace | None = None,
 ) -> list[tuple[Timing, int]]:
-    """Return latency and peak bytes of genotypes, whose frames are timed in turn with one another."""
+    """Return latency and peak bytes of genotypes, whose frames are timed in turn with one another.
+
+    With a `pace`, latency is that at the pace.
+    """
     frames = [frames_of(genotype, workload) for genotype in genotypes]
     for one in frames:  # a lowered model is recorded at its first frame and bound at its second
         one.call()
         one.call()
-    timings = time_calls({str(place): one.call for place, one in enumerate(frames)}, settings)
+    timings = time_calls({str(place): one.call for place, one in enumerate(frames)}, settings, pace=pace)
     peaks = [measure_peak(one.call, resident_bytes=stored_bytes(one.resident())).peak_bytes for one in frames]
     return [(timings[str(place)], peak) for place, peak in enumerate(peaks)]
 
@@ -126,30 +131,47 @@ def measure_random(
     part: str,
     seed: int,
     space: GenotypeSpace | None = None,
-    together: int = 4,
     settings: TimingSettings = SETTINGS,
+    pace: Pace | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> list[MeasuredArchitecture]:
-    """Measure random genotypes until a file has so many of a part; return those, in order.
-
-    Those that the file has are not measured again: the genotypes of a part are those of its seed.
-    """
+    """Measure the random genotypes of a seed until a file has so many of a part; see `measure_listed`."""
     wanted = list(drawn(count, workload, seed=seed, space=space or GenotypeSpace()))
+    return measure_listed(
+        path, wanted, workload, part=part, settings=settings, pace=pace, on_progress=on_progress
+    )
+
+
+def measure_listed(
+    path: str | Path,
+    genotypes: Sequence[Genotype],
+    workload: Workload,
+    *,
+    part: str,
+    together: int = 8,
+    settings: TimingSettings = SETTINGS,
+    pace: Pace | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> list[MeasuredArchitecture]:
+    """Measure different genotypes, at a pace, into a part of a file; return what it has of them, in order.
+
+    Those that the file has are not measured again.
+    """
     with MeasurementStore(path, COLUMNS) as store:
         known = {(row.key["genotype"], row.key["part"]) for row in store.rows}
-        missing = [one for one in wanted if (genotype_line(one), part) not in known]
-        done = len(wanted) - len(missing)
+        missing = [one for one in genotypes if (genotype_line(one), part) not in known]
+        done = len(genotypes) - len(missing)
         on_progress(done)
         for first in range(0, len(missing), together):
             here = missing[first : first + together]
             for genotype, (timing, peak) in zip(
-                here, measure_architectures(here, workload, settings=settings), strict=True
+                here, measure_architectures(here, workload, settings=settings, pace=pace), strict=True
             ):
                 store.append(_key(genotype, part, workload, peak), timing)
             done += len(here)
             on_progress(done)
         rows = {row.key["genotype"]: row for row in store.rows if row.key["part"] == part}
-    return [_of_row(rows[genotype_line(one)]) for one in wanted]
+    return [_of_row(rows[genotype_line(one)]) for one in genotypes]
 
 
 def drawn(count: int, workload: Workload, *, seed: int, space: GenotypeSpace) -> Iterator[Genotype]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sgq.cost.calls import HEAD, Call, Calls, calls_of
-from sgq.cost.peak_memory import peak_of
+from sgq.cost.calls import HEAD, Calls, calls_of
+from sgq.cost.peak_memory import peak_memory
 from sgq.cost.pricing import Price, Pricer, packed_bytes
 from sgq.cost.timing import Timing, TimingSettings, time_calls
+from sgq.cost.work import Call
 from sgq.cost.workload import Workload
 from sgq.models.genotype import (
     Aggregate,
@@ -60,8 +61,8 @@ def cost_report(
     calls = calls_of(genotype, workload)
     price = None if pricer is None else pricer.prices([genotype], workload)[0]
     rows = tuple(
-        _row(genotype, calls, [at for at, call in enumerate(calls.calls) if call.position == position],
-             position, price, measured)
+        _row(genotype, calls, [at for at, one in enumerate(calls.positions) if one == position],
+             position, pricer, measured)
         for position in [*range(len(genotype.positions)), HEAD]
     )  # fmt: skip
     total = CostTotal(
@@ -69,8 +70,8 @@ def cost_report(
         source=None if price is None else price.source,
         target=None if pricer is None else pricer.profile.name,
         flops=sum(call.work.flops for call in calls.calls),
-        packed_bytes=packed_bytes(calls),
-        modelled_peak_bytes=peak_of(calls, threads=threads).peak_bytes,
+        packed_bytes=packed_bytes(genotype, workload),
+        modelled_peak_bytes=peak_memory(genotype, workload, threads=threads).peak_bytes,
         modelled_s=None if price is None else price.latency_s,
         energy_j=None if price is None else price.energy_j,
         measured_s=None if measured is None else measured.frame.median_s,
@@ -90,7 +91,7 @@ def _row(
     calls: Calls,
     own: list[int],
     position: int,
-    price: Price | None,
+    pricer: Pricer | None,
     measured: MeasuredCost | None,
 ) -> CostRow:
     parts: list[Call] = [calls.calls[at] for at in own]
@@ -102,7 +103,7 @@ def _row(
         bits=_bits_text(parts),
         flops=sum(part.work.flops for part in parts),
         bytes_moved=sum(part.work.bytes_moved for part in parts),
-        modelled_s=None if price is None else sum(price.parts[at].seconds for at in own),
+        modelled_s=None if pricer is None else sum(pricer.entry(part.work).seconds for part in parts),
         measured_s=None if measured is None else sum(measured.calls[at].median_s for at in own),
         noisy=measured is not None and any(measured.calls[at].noisy for at in own),
     )

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quantizers.spec import FLOAT_BITS
-from sgq.cost.calls import Kind, Runtime, Work
 from sgq.cost.footprint import kept_in_float
+from sgq.cost.work import Kind, Runtime, Work
 
 AXES: dict[Kind, tuple[str, ...]] = {
     "knn": ("rows", "k", "inputs"),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from quantizers.spec import FLOAT_BITS
-from sgq.cost.calls import Value, Work
+from sgq.cost.work import Value, Work
 from sgq.runtime.csr import COLUMN_PADDING
 from sgq.runtime.kernels.thread_count import threads_for
 from sgq.runtime.packed import VECTOR, layout_of
@@ -77,9 +77,9 @@ def footprint_of(work: Work, result: Value, *, threads: int) -> Footprint:
 def _integer_weight(work: Work) -> int:
     if work.kind == "random":
         return INDEX_BYTES * (work.rows + 1 + work.edges + COLUMN_PADDING)
-    if work.kind not in ("linear", "edge_network"):
+    if work.kind != "linear":
         return 0
-    inputs = work.inputs * (2 if work.kind == "edge_network" else 1)
+    inputs = work.inputs
     tiles = -(-work.outputs // TILE_COLUMNS)
     finish = FLOAT_BYTES * work.outputs * (1 if work.variant == "none" else 2)
     if not _is_narrow(work):
@@ -114,10 +114,6 @@ def _integer_scratch(work: Work, threads: int) -> int:
         terms = ASSEMBLED_TERMS.get(work.variant, 2)
         wanted.threads_for(rows=work.rows, numbers=work.rows * (1 + terms) * work.outputs)
         wanted.scratch(2 * _vectors(max(lanes, work.outputs) + VECTOR))
-    elif work.kind == "edge_network":
-        # All rows in fp32, all results, and of a block the targets, the network's rows and what it makes.
-        block = min(work.edges, EDGE_BLOCK) * max(4 * work.inputs, 3 * work.inputs + work.outputs)
-        return FLOAT_BYTES * (work.rows * (work.inputs + work.outputs) + block)
     return wanted.bytes
 
 
@@ -151,8 +147,6 @@ class _Room:
 
 
 ASSEMBLED_TERMS = {"1x1": 1, "1x2": 2, "2x2": 3, "4x2": 5}
-EDGE_BLOCK = 8192
-"""Edges whose messages an edge network holds at a time (`sgq.runtime.lowering.edge_convolution`)."""
 
 
 def _reach(channels: int, bits: int) -> int:

@@ -7,15 +7,17 @@ grid's ends they grow with the work, and are marked as extrapolated.
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from sgq.cost.calls import Work
 from sgq.cost.categories import AXES, GROWTH, Category, category_of, coordinates, repetitions
 from sgq.cost.measurements import Measurement
 from sgq.cost.space_operations import work_of
+from sgq.cost.work import Work
 from sgq.errors import ProfileError, nearest_name
 
 FREE = ("random",)
@@ -37,28 +39,34 @@ class Grid:
     Past its ends time grows with the power `growth` of each size.
     """
 
-    axes: tuple[np.ndarray, ...]
+    axes: tuple[tuple[float, ...], ...]
     log_seconds: np.ndarray
     growth: tuple[float, ...]
 
     def at(self, place: tuple[float, ...]) -> Entry:
         """Return the time at a place, multilinear in logarithms."""
-        values = self.log_seconds
         extrapolated = False
         beyond = 0.0
-        for axis, coordinate, power in zip(self.axes, np.log(place), self.growth, strict=True):
+        corners: list[tuple[tuple[int, ...], float]] = [((), 1.0)]
+        for axis, size, power in zip(self.axes, place, self.growth, strict=True):
+            coordinate = math.log(size)
             inside = min(max(coordinate, axis[0]), axis[-1])
             if abs(inside - coordinate) > 1e-9:
                 extrapolated = True
                 beyond += power * max(0.0, coordinate - inside)
-            upper = int(np.searchsorted(axis, inside, side="left"))
-            upper = min(max(upper, 1), len(axis) - 1) if len(axis) > 1 else 0
-            if len(axis) == 1:
-                values = values[0]
+            upper = min(max(bisect_left(axis, inside), 1), len(axis) - 1)
+            if upper == 0:
+                corners = [((*corner, 0), weight) for corner, weight in corners]
                 continue
             share = (inside - axis[upper - 1]) / (axis[upper] - axis[upper - 1])
-            values = (1 - share) * values[upper - 1] + share * values[upper]
-        return Entry(float(np.exp(values + beyond)), extrapolated)
+            corners = [
+                ((*corner, at), weight * part)
+                for corner, weight in corners
+                for at, part in ((upper - 1, 1.0 - share), (upper, share))
+                if part
+            ]
+        logs = sum(weight * float(self.log_seconds[corner]) for corner, weight in corners)
+        return Entry(math.exp(logs + beyond), extrapolated)
 
 
 class LookUpTable:
@@ -117,7 +125,7 @@ def _grid(category: Category, places: dict[tuple[float, ...], list[float]]) -> G
         values[index] = np.log(np.median(seconds))
     logs = tuple(np.log(axis) for axis in axes)
     growth = tuple(GROWTH.get((category.kind, axis), 1.0) for axis in AXES[category.kind])
-    return Grid(logs, _growing(_filled(values, logs)), growth)
+    return Grid(tuple(tuple(axis.tolist()) for axis in logs), _growing(_filled(values, logs)), growth)
 
 
 def _filled(values: np.ndarray, axes: tuple[np.ndarray, ...]) -> np.ndarray:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sgq.cost.measurements import Key, MeasurementStore
+from sgq.cost.pace import Pace
 from sgq.cost.timing import THOROUGH, Call, TimingSettings, time_calls
 from sgq.errors import ProfileError, nearest_name
 
@@ -110,12 +111,13 @@ def measure_operations(
     *,
     together: int = TOGETHER,
     device: str = "cpu",
+    pace: Pace | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> None:
     """Measure what the store does not have yet, and add it; `on_progress` is told how many are done.
 
-    Operations are measured `together` at a time, in the order of the source, and those are in the file when
-    the next ones start: an interrupt loses nothing else.
+    Operations are measured `together` at a time, in the order of the source and at the machine's `pace`, and
+    those are in the file when the next ones start: an interrupt loses nothing else.
     """
     done = 0
     waiting: list[tuple[Key, Call]] = []
@@ -123,7 +125,7 @@ def measure_operations(
     def measure() -> None:
         nonlocal done
         calls = {str(place): _built(call) for place, (_, call) in enumerate(waiting)}
-        timings = time_calls(calls, settings, device=device)
+        timings = time_calls(calls, settings, device=device, pace=pace)
         for place, (key, _) in enumerate(waiting):
             store.append(key, timings[str(place)])
         done += len(waiting)

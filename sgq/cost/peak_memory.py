@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 
-from sgq.cost.calls import Call, Calls, calls_of
+from sgq.cost.calls import Piece, pieces_of
 from sgq.cost.footprint import INDEX_BYTES, footprint_of, padding_bytes, value_bytes
+from sgq.cost.stage_calls import REMEMBERED, Setting, stage_calls
+from sgq.cost.work import Value
 from sgq.cost.workload import Workload
 from sgq.models.genotype import Aggregate, Combine, EdgeMlp, Genotype, Message, Sample
-from sgq.models.genotype_rules import last_features, stages_of
+from sgq.models.genotype_rules import INPUT, last_features, stages_of
 from sgq.runtime.csr import COLUMN_PADDING
 
 U_INDEX, U_VALUE = 8, 4
@@ -20,78 +25,133 @@ MULTIPLIERS: dict[Message, int] = {"source_relative": 2, "target_relative": 2, "
 
 @dataclass(frozen=True)
 class PeakMemory:
-    """Modelled bytes at the worst moment: those resident all along, and the call at which it is."""
+    """Modelled bytes at the worst moment: those resident all along, and the position at which it is."""
 
     peak_bytes: int
     resident_bytes: int
-    call: Call | None
+    position: int | None
+
+
+class StageMemory(NamedTuple):
+    """What the calls of a position hold: weights, and the most on top of what was alive before them.
+
+    `change_bytes` is by how much more is alive after them. `beside_bytes` is what torch makes beside the
+    arena of integer kernels.
+    """
+
+    weight_bytes: int
+    highest_bytes: int
+    change_bytes: int
+    beside_bytes: int
+
+
+INPUT_STAYS, STAYS, ENDS = 0, 1, 2
+"""What becomes of a value that a position is given: the genotype's input stays, one that others read later
+or nobody made stays, any other one ends with the last call that reads it."""
 
 
 def peak_memory(genotype: Genotype, workload: Workload, *, threads: int = 1) -> PeakMemory:
     """Return the modelled peak of a genotype, on the runtime that it has (fp32: torch; bits: integers)."""
-    return peak_of(calls_of(genotype, workload), threads=threads)
+    pieces = pieces_of(genotype, workload)
+    lives = lives_of(pieces, [piece.calls.asked for piece in pieces])
+    held = [stage_memory(piece.setting, own, threads) for piece, own in zip(pieces, lives, strict=True)]
+    return peak_of(pieces, held, workload)
 
 
-def peak_of(calls: Calls, *, threads: int) -> PeakMemory:
-    """Return the peak of calls: at each one what is alive, what it makes, and what it needs on top.
+def peak_of(pieces: Sequence[Piece], held: Sequence[StageMemory], workload: Workload) -> PeakMemory:
+    """Return the peak of positions, one after the other: the most that is alive on the way.
 
     On integers the arena is as large as all that takes at the worst call; what torch makes beside it comes on
     top of that, at whichever call it does. How well places in the arena fit is not modelled: it is exact in
     most programs, and rarely a few per cent larger.
     """
-    integer = calls.runtime == "integer"
-    sizes = [value_bytes(value, integer=integer) for value in calls.values]
-    needs = [footprint_of(call.work, calls.values[call.writes], threads=threads) for call in calls.calls]
-    # Random neighbours are drawn once and kept, as a weight is.
-    made = {call.writes for call in calls.calls if not (integer and call.work.kind == "random")}
-    kept = {call.writes for call in calls.calls} - made
-    resident = sum(size for number, size in enumerate(sizes) if number not in made | kept)
-    resident += sum(one.weight_bytes for one in needs)
-    if integer:
-        # The rows of each cloud, which pooling reads as edges.
-        rows, clouds = calls.values[0].rows, calls.calls[0].work.clouds
-        resident += INDEX_BYTES * (clouds + 1 + rows + COLUMN_PADDING)
-        resident += max(0, padding_bytes(calls.values[0]) - sizes[0])
-    gone = _last_reads(calls)
-    alive = highest = beside = 0
-    worst: Call | None = None
-    for at, (call, need) in enumerate(zip(calls.calls, needs, strict=True)):
-        alive += sizes[call.writes] if call.writes in made else 0
-        on_top = need.scratch_bytes
-        if integer and call.work.kind == "edge_network":
-            on_top, beside = 0, max(beside, on_top)
-        elif integer:
-            copies = _copies(call, calls)
-            on_top += sum(copies)
-            beside = max(beside, *copies, 0)
-        if alive + on_top > highest:
-            highest, worst = alive + on_top, call
-        alive -= sum(sizes[number] for number in gone[at] if number in made)
+    integer = pieces[0].setting.runtime == "integer"
+    resident = _resident_bytes(pieces[0].setting.reads[0], workload, integer=integer)
+    alive = highest = beside = neighbours = 0
+    worst: int | None = None
+    for piece, memory in zip(pieces, held, strict=True):
+        if not integer and piece.setting.samples:
+            # On torch neighbours are kept until the next are sampled.
+            alive -= neighbours
+            neighbours = memory.change_bytes
+        resident += memory.weight_bytes
+        beside = max(beside, memory.beside_bytes)
+        if alive + memory.highest_bytes > highest:
+            highest, worst = alive + memory.highest_bytes, piece.position
+        alive += memory.change_bytes
     return PeakMemory(resident + highest + beside, resident, worst)
 
 
-def _copies(call: Call, calls: Calls) -> list[int]:
-    """Return the bytes of padded copies that an integer kernel reads; the input's rows are padded before."""
-    if call.work.kind == "assemble":
-        return []  # it reads fp32 rows as they are
-    return [padding_bytes(calls.values[number]) for number in call.reads if number]
+def _resident_bytes(given: Value, workload: Workload, *, integer: bool) -> int:
+    """Return the bytes of the data: features, edges, and the rows of each cloud, which pooling reads so."""
+    resident = value_bytes(given, integer=integer)
+    if workload.has_edges:
+        edges = Value(workload.rows, 0, edges=workload.edges * workload.batch)
+        resident += value_bytes(edges, integer=integer)
+    if integer:
+        resident += INDEX_BYTES * (workload.batch + 1 + workload.rows + COLUMN_PADDING)
+        resident += max(0, padding_bytes(given) - value_bytes(given, integer=True))
+    return resident
 
 
-def _last_reads(calls: Calls) -> list[list[int]]:
-    """Return the values that are needed no more after each call.
+def lives_of(pieces: Sequence[Piece], asked: Sequence[frozenset[int]]) -> list[tuple[int, ...]]:
+    """Return what becomes of the values that each position is given, in their order.
 
-    Integer programs let go of neighbours as of any value; on torch they are kept until the next are sampled.
+    `asked` are those of them that its calls read. Integer programs let go of neighbours as of any value,
+    but for random ones, which are drawn once.
     """
-    last = {number: at for at, call in enumerate(calls.calls) for number in call.reads}
-    if calls.runtime == "float":
-        end = len(calls.calls) - 1
-        for at, call in reversed(list(enumerate(calls.calls))):
-            if call.work.kind in ("knn", "random"):
-                last[call.writes], end = end, at - 1
-    gone: list[list[int]] = [[] for _ in calls.calls]
-    for number, at in last.items():
-        gone[at].append(number)
-    return gone
+    integer = pieces[0].setting.runtime == "integer"
+    # A position makes features or neighbours, so that it names a value; the data is never let go of.
+    later: set[int | None] = {INPUT, None}
+    if integer:
+        later.update([piece.sampled_at for piece in pieces if piece.setting.draws])
+    lives = []
+    for piece, own in zip(reversed(pieces), reversed(asked), strict=True):
+        found = []
+        for place, number in enumerate(piece.reads):
+            ends = place in own and number not in later
+            found.append(ENDS if ends else INPUT_STAYS if number == INPUT else STAYS)
+            if ends:
+                later.add(number)
+        if piece.setting.given > len(found):
+            ends = integer and len(found) in own and piece.sampled_at not in later
+            if ends:
+                later.add(piece.sampled_at)
+            found.append(ENDS if ends else STAYS)
+        lives.append(tuple(found))
+    lives.reverse()
+    return lives
+
+
+@lru_cache(maxsize=REMEMBERED)
+def stage_memory(setting: Setting, lives: tuple[int, ...], threads: int) -> StageMemory:
+    """Return what the calls of a position hold; `lives` are those of the values given."""
+    integer = setting.runtime == "integer"
+    calls, values, given, _ = stage_calls(setting)
+    last = {number: at for at, call in enumerate(calls) for number in call.reads}
+    result = calls[-1].writes
+    # Random neighbours on integers are drawn once and kept, as a weight is.
+    kept = integer and setting.samples and calls[0].work.kind == "random"
+    alive = highest = beside = weights = 0
+    for at, call in enumerate(calls):
+        need = footprint_of(call.work, values[call.writes], threads=threads)
+        weights += need.weight_bytes
+        alive += 0 if kept else value_bytes(values[call.writes], integer=integer)
+        on_top = need.scratch_bytes
+        if integer and call.work.kind != "assemble":  # that reads fp32 rows as they are
+            # Padded copies that the kernels read; the input's rows are padded before.
+            copies = [
+                padding_bytes(values[number])
+                for number in call.reads
+                if number >= given or lives[number] != INPUT_STAYS
+            ]
+            on_top += sum(copies)
+            beside = max(beside, *copies, 0)
+        highest = max(highest, alive + on_top)
+        for number in set(call.reads):
+            if last[number] == at and number != result and (number >= given or lives[number] == ENDS):
+                alive -= value_bytes(values[number], integer=integer)
+    return StageMemory(weights, highest, alive, beside)
 
 
 def hgnas_peak_bytes(genotype: Genotype, workload: Workload) -> int:

@@ -7,15 +7,13 @@ untrained predictor says what they say, and one that is moved to another device 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sgq.cost.architecture_graph import COLUMNS, SCALED, ArchitectureGraph
+from sgq.cost.architecture_graph import COLUMNS, SCALED
 
 Layer = Literal["gin", "gcn"]
 METRICS = ("latency_s", "peak_bytes")
@@ -49,20 +47,6 @@ class Batch:
     def part(self, index: Tensor) -> Batch:
         """Return some of the architectures."""
         return Batch(self.nodes[index], self.present[index], self.base[index])
-
-
-def batch_of(
-    graphs: Sequence[ArchitectureGraph], seconds: Sequence[float], peak_bytes: Sequence[float]
-) -> Batch:
-    """Return graphs together, with what the look-up table and the memory model say of each."""
-    most = max(len(graph.nodes) for graph in graphs)
-    nodes = np.zeros((len(graphs), most, len(COLUMNS)), dtype=np.float32)
-    present = np.zeros((len(graphs), most), dtype=bool)
-    for row, graph in enumerate(graphs):
-        nodes[row, : len(graph.nodes)] = graph.nodes
-        present[row, : len(graph.nodes)] = True
-    base = torch.tensor(np.stack([seconds, peak_bytes], axis=1), dtype=torch.float32)
-    return Batch(torch.from_numpy(nodes), torch.from_numpy(present), base)
 
 
 class Predictor(nn.Module):

@@ -3,27 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from itertools import chain
 
-from sgq.cost.architecture_graph import graph_of
-from sgq.cost.footprint import value_bytes
-from sgq.cost.predictor import Batch, batch_of
-from sgq.models.genotype import Genotype
+import numpy as np
+import torch
 
-if TYPE_CHECKING:
-    from sgq.cost.pricing import Price
+from sgq.cost.architecture_graph import COLUMNS, GLOBAL, INPUT, OUTPUT, PLACE, SHORTEST_S, Row, size_of
+from sgq.cost.predictor import Batch
+from sgq.cost.workload import Workload
+
+BEFORE, AFTER = 2, 1
+"""Nodes before the positions (global and input), and after the head (output)."""
 
 
-def batch_of_prices(genotypes: Sequence[Genotype], prices: Sequence[Price]) -> Batch:
-    """Return architectures as a predictor reads them; prices are those of a look-up table."""
-    graphs, seconds, peaks = [], [], []
-    for genotype, price in zip(genotypes, prices, strict=True):
-        calls = price.calls
-        assert calls is not None
-        integer = calls.runtime == "integer"
-        taken = [part.seconds for part in price.parts]
-        made = [value_bytes(calls.values[call.writes], integer=integer) for call in calls.calls]
-        graphs.append(graph_of(genotype, calls, taken, made))
-        seconds.append(sum(taken))
-        peaks.append(float(price.peak_bytes))
-    return batch_of(graphs, seconds, peaks)
+def batch_of_rows(
+    rows: Sequence[Sequence[Row]],
+    seconds: Sequence[float],
+    peak_bytes: Sequence[float],
+    workload: Workload,
+) -> Batch:
+    """Return architectures together: rows of their positions and head layers, in order.
+
+    `seconds` and `peak_bytes` are what the look-up table and the memory model say of each.
+    """
+    counts = np.array([len(own) for own in rows], dtype=np.int64)
+    lengths = counts + BEFORE + AFTER
+    nodes = np.zeros((len(rows), lengths.max(initial=0), len(COLUMNS)), dtype=np.float32)
+    of = np.repeat(np.arange(len(rows)), counts)
+    at = np.arange(len(of)) - np.repeat(np.cumsum(counts) - counts, counts) + BEFORE
+    if len(of):
+        nodes[of, at] = np.array(list(chain.from_iterable(rows)))
+    total = np.array(seconds, dtype=np.float32)
+    nodes[..., PLACE["share of the time"]] /= np.maximum(total, SHORTEST_S)[:, None]
+    held = np.exp(nodes[..., PLACE["log bytes"]]) * nodes.any(axis=2)
+    last = lengths - 1
+    every = np.arange(len(rows))
+    nodes[:, 0, PLACE[GLOBAL]] = nodes[:, 1, PLACE[INPUT]] = nodes[every, last, PLACE[OUTPUT]] = 1.0
+    nodes[:, 0, PLACE["share of the time"]] = 1.0
+    nodes[:, :2, PLACE["rows"]] = size_of(workload.rows)
+    nodes[:, 1, PLACE["channels out"]] = size_of(workload.features)
+    nodes[:, 0, PLACE["log seconds"]] = np.log(np.maximum(total, SHORTEST_S))
+    nodes[:, 0, PLACE["log bytes"]] = np.log(np.maximum(held.sum(1), 1.0))
+    nodes[:, 1, PLACE["log seconds"]] = nodes[every, last, PLACE["log seconds"]] = np.log(SHORTEST_S)
+    base = torch.tensor([seconds, peak_bytes], dtype=torch.float32).T
+    present = torch.from_numpy(np.arange(nodes.shape[1]) < lengths[:, None])
+    return Batch(torch.from_numpy(nodes), present, base)

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from sgq.cost.architectures import MeasuredArchitecture
 from sgq.cost.predictor import Batch, Predictor, PredictorShape
-from sgq.cost.predictor_inputs import batch_of_prices
-from sgq.cost.pricing import Price, Pricer
+from sgq.cost.pricing import Pricer
 
 PEAK_WEIGHT = 0.25
 """Of the error of the peak beside that of latency: the model of the peak is nearly right by itself."""
@@ -82,10 +81,8 @@ def transfer(
 
 def data_of(architectures: Sequence[MeasuredArchitecture], pricer: Pricer) -> tuple[Batch, Tensor]:
     """Return architectures as a predictor reads them, and what was measured: [architectures, 2]."""
-    prices: list[Price] = []
-    for one in architectures:
-        prices += pricer.table_prices([one.genotype], one.workload)
-    batch = batch_of_prices([one.genotype for one in architectures], prices)
+    [workload] = {one.workload for one in architectures}
+    batch = pricer.inputs([one.genotype for one in architectures], workload)
     return batch, torch.tensor([[one.latency_s, float(one.peak_bytes)] for one in architectures])
 
 

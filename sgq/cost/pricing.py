@@ -1,43 +1,40 @@
 """One question, one answer: what a genotype costs on a device.
 
 Latency comes from the learned predictor where the profile has one, else from its look-up table, else from a
-roofline; peak memory from the walk over what is alive. A price says where it comes from.
+roofline; peak memory from the walk over what is alive. A price says where it comes from. Positions are priced
+once and remembered, as architectures have most of theirs in common.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from quantizers.packing import BYTE_BITS
 from quantizers.spec import FLOAT_BITS
-from sgq.cost.calls import Call, Calls, calls_of
+from sgq.cost.architecture_graph import Row, idle_row, stage_rows
+from sgq.cost.calls import Piece, pieces_of
 from sgq.cost.energy import energy_j
 from sgq.cost.footprint import value_bytes
 from sgq.cost.lut import Entry, LookUpTable
 from sgq.cost.measurements import read_measurements
-from sgq.cost.peak_memory import peak_of
+from sgq.cost.peak_memory import lives_of, peak_of, stage_memory
 from sgq.cost.profile import DeviceProfile
 from sgq.cost.profile_file import load_profile
 from sgq.cost.roofline import roofline_s
+from sgq.cost.stage_calls import Setting, stage_calls
+from sgq.cost.work import Work
 from sgq.cost.workload import Workload
 from sgq.models.genotype import Genotype
 
 if TYPE_CHECKING:
-    from sgq.cost.predictor import Predictor
+    from sgq.cost.predictor import Batch, Predictor
 
-BYTE_BITS = 8
 SCALE_BYTES = 4
-
-
-@dataclass(frozen=True)
-class CallPrice:
-    """What one kernel call costs."""
-
-    call: Call
-    seconds: float
-    extrapolated: bool
+TOGETHER = 256
+"""Architectures that the predictor is asked about at once: what it makes of so many stays in the caches."""
 
 
 @dataclass(frozen=True)
@@ -57,18 +54,29 @@ class Price:
     bytes_moved: float
     source: str
     extrapolated: bool = False
-    calls: Calls | None = None
-    parts: tuple[CallPrice, ...] = ()
+
+
+class StagePrice(NamedTuple):
+    """What the calls of a position cost, and what a predictor is told of them."""
+
+    seconds: float
+    extrapolated: bool
+    packed_bytes: float
+    flops: int
+    bytes_moved: float
+    rows: tuple[Row, ...]
+    asked: frozenset[int]
 
 
 class Pricer:
-    """Prices on one device; it reads the profile's tables once and remembers operations.
+    """Prices on one device; it reads the profile's tables once and remembers positions.
 
     `learned` False leaves the profile's predictor alone.
     """
 
     def __init__(self, profile: DeviceProfile, *, learned: bool = True) -> None:
         self.profile = profile
+        self.threads = profile.threads or 1
         operations = profile.side_file("operations")
         self.table = None if operations is None else LookUpTable.of(read_measurements(operations))
         predictor = profile.side_file("predictor") if learned and self.table is not None else None
@@ -79,6 +87,7 @@ class Pricer:
 
             self.predictor, trained_on = load_predictor(predictor)
             self.trained_nodes = trained_on.nodes
+        self._known: dict[Setting, StagePrice] = {}
 
     @classmethod
     def of(cls, target: str | Path) -> Pricer:
@@ -92,60 +101,124 @@ class Pricer:
 
     def prices(self, genotypes: Sequence[Genotype], workload: Workload) -> list[Price]:
         """Return the price of each genotype; raise ModelError for one that cannot run."""
-        priced = self.table_prices(genotypes, workload)
-        return self._predicted(genotypes, priced) if priced and self._predicts(workload) else priced
+        if not self._predicts(workload):
+            return [self._price(self._walked(genotype, workload), workload) for genotype in genotypes]
+        return [
+            price
+            for first in range(0, len(genotypes), TOGETHER)
+            for price in self._predicted(genotypes[first : first + TOGETHER], workload)
+        ]
 
-    def table_prices(self, genotypes: Sequence[Genotype], workload: Workload) -> list[Price]:
-        """Return prices without the predictor's say."""
-        return [self._price(calls_of(genotype, workload), workload) for genotype in genotypes]
+    def inputs(self, genotypes: Sequence[Genotype], workload: Workload) -> Batch:
+        """Return genotypes as a predictor reads them."""
+        return self._read([self._walked(genotype, workload) for genotype in genotypes], workload)
+
+    def entry(self, work: Work) -> Entry:
+        """Return the seconds of one kernel call, and whether they are extrapolated."""
+        if self.table is None:
+            return Entry(roofline_s(work, self.profile))
+        return self.table.entry(work)
 
     def _predicts(self, workload: Workload) -> bool:
         sizes = (workload.nodes, workload.batch, workload.edges)
         return self.predictor is not None and sizes == (self.trained_nodes, 1, 0)
 
-    def _predicted(self, genotypes: Sequence[Genotype], priced: list[Price]) -> list[Price]:
+    def _predicted(self, genotypes: Sequence[Genotype], workload: Workload) -> list[Price]:
         """Return prices with the predictor's latency and peak."""
         import torch
 
-        from sgq.cost.predictor_inputs import batch_of_prices
-
         assert self.predictor is not None
+        walks = [self._walked(genotype, workload) for genotype in genotypes]
         with torch.inference_mode():
-            found = self.predictor(batch_of_prices(genotypes, priced)).tolist()
-        power = self.profile.power.active_w
+            found = self.predictor(self._read(walks, workload)).tolist()
         return [
-            replace(
-                price,
-                latency_s=latency,
-                peak_bytes=round(peak),
-                energy_j=None if power is None else energy_j(self.profile, compute_s=latency).total_j,
-            )
-            for price, (latency, peak) in zip(priced, found, strict=True)
+            self._price(walk, workload, latency_s=latency, peak_bytes=round(peak))
+            for walk, (latency, peak) in zip(walks, found, strict=True)
         ]
 
-    def _price(self, calls: Calls, workload: Workload) -> Price:
-        parts = tuple(self._call(call) for call in calls.calls)
-        latency = sum(part.seconds for part in parts)
-        power = self.profile.power.active_w
-        return Price(
-            latency_s=latency,
-            peak_bytes=peak_of(calls, threads=self.profile.threads or 1).peak_bytes,
-            packed_bytes=packed_bytes(calls),
-            energy_j=None if power is None else energy_j(self.profile, compute_s=latency).total_j,
-            flops=sum(call.work.flops for call in calls.calls),
-            bytes_moved=sum(call.work.bytes_moved for call in calls.calls),
-            source=self.source(workload),
-            extrapolated=any(part.extrapolated for part in parts),
-            calls=calls,
-            parts=parts,
+    def _walked(self, genotype: Genotype, workload: Workload) -> _Walk:
+        pieces = pieces_of(genotype, workload)
+        stages = [self._known.get(piece.setting) or self._stage(piece) for piece in pieces]
+        lives = lives_of(pieces, [stage.asked for stage in stages])
+        held = [
+            stage_memory(piece.setting, own, self.threads) for piece, own in zip(pieces, lives, strict=True)
+        ]
+        peak = peak_of(pieces, held, workload)
+        return _Walk(genotype, pieces, stages, sum([stage.seconds for stage in stages]), peak.peak_bytes)
+
+    def _stage(self, piece: Piece) -> StagePrice:
+        setting, written = piece.setting, piece.calls
+        integer = setting.runtime == "integer"
+        works = [call.work for call in written.calls]
+        entries = [self.entry(work) for work in works]
+        seconds = [entry.seconds for entry in entries]
+        made = [value_bytes(written.values[call.writes], integer=integer) for call in written.calls]
+        found = self._known[setting] = StagePrice(
+            seconds=sum(seconds),
+            extrapolated=any(entry.extrapolated for entry in entries),
+            packed_bytes=stage_packed_bytes(setting),
+            flops=sum(work.flops for work in works),
+            bytes_moved=sum(work.bytes_moved for work in works),
+            rows=stage_rows(setting.operation, works, seconds, made),
+            asked=written.asked,
+        )
+        return found
+
+    def _read(self, walks: Sequence[_Walk], workload: Workload) -> Batch:
+        from sgq.cost.predictor_inputs import batch_of_rows
+
+        return batch_of_rows(
+            [walk.rows() for walk in walks],
+            [walk.seconds for walk in walks],
+            [float(walk.peak_bytes) for walk in walks],
+            workload,
         )
 
-    def _call(self, call: Call) -> CallPrice:
-        if self.table is None:
-            entry = Entry(roofline_s(call.work, self.profile))
-        else:
-            entry = self.table.entry(call.work)
-        return CallPrice(call, entry.seconds, entry.extrapolated)
+    def _price(
+        self,
+        walk: _Walk,
+        workload: Workload,
+        *,
+        latency_s: float | None = None,
+        peak_bytes: int | None = None,
+    ) -> Price:
+        """Return the price of a genotype, as the predictor says or without its say."""
+        stages = walk.stages
+        seconds = walk.seconds if latency_s is None else latency_s
+        power = self.profile.power.active_w
+        given = value_bytes(
+            walk.pieces[0].setting.reads[0], integer=walk.pieces[0].setting.runtime == "integer"
+        )
+        return Price(
+            latency_s=seconds,
+            peak_bytes=walk.peak_bytes if peak_bytes is None else peak_bytes,
+            packed_bytes=round(given + sum([stage.packed_bytes for stage in stages])),
+            energy_j=None if power is None else energy_j(self.profile, compute_s=seconds).total_j,
+            flops=sum([stage.flops for stage in stages]),
+            bytes_moved=sum([stage.bytes_moved for stage in stages]),
+            source=self.source(workload),
+            extrapolated=any([stage.extrapolated for stage in stages]),
+        )
+
+
+class _Walk(NamedTuple):
+    """A genotype's positions, priced one by one, and what they come to without a predictor's say."""
+
+    genotype: Genotype
+    pieces: Sequence[Piece]
+    stages: Sequence[StagePrice]
+    seconds: float
+    peak_bytes: int
+
+    def rows(self) -> list[Row]:
+        """Return the rows of all positions, idle ones too, then of the head."""
+        by_position = {piece.position: stage for piece, stage in zip(self.pieces, self.stages, strict=True)}
+        rows: list[Row] = []
+        for position, operation in enumerate(self.genotype.positions):
+            stage = by_position.get(position)
+            rows += (idle_row(operation),) if stage is None else stage.rows
+        rows += self.stages[-1].rows
+        return rows
 
 
 def price(genotype: Genotype, workload: Workload, target: str | Path | DeviceProfile) -> Price:
@@ -154,16 +227,22 @@ def price(genotype: Genotype, workload: Workload, target: str | Path | DevicePro
     return pricer.prices([genotype], workload)[0]
 
 
-def packed_bytes(calls: Calls) -> int:
+def packed_bytes(genotype: Genotype, workload: Workload) -> int:
     """Return the bytes of parameters, and of every value between calls once, at their bits."""
-    integer = calls.runtime == "integer"
+    pieces = pieces_of(genotype, workload)
+    first = pieces[0].setting
+    given = value_bytes(first.reads[0], integer=first.runtime == "integer")
+    return round(given + sum(stage_packed_bytes(piece.setting) for piece in pieces))
+
+
+def stage_packed_bytes(setting: Setting) -> float:
+    """Return the bytes of a position's parameters, and of the features that it makes, at their bits."""
+    written = stage_calls(setting)
     total = 0.0
-    for call in calls.calls:
-        work = call.work
+    for work in (call.work for call in written.calls):
         if work.weight_values:
             scales = SCALE_BYTES * work.outputs if work.weight_bits < FLOAT_BITS else 0
             biases = SCALE_BYTES * work.outputs
             total += work.weight_values * work.weight_bits / BYTE_BITS + scales + biases
-    values = (value for value in calls.values if not value.edges)
-    total += sum(value_bytes(value, integer=integer) for value in values)
-    return round(total)
+    values = (value for value in written.values[written.given :] if not value.edges)
+    return total + sum(value_bytes(value, integer=setting.runtime == "integer") for value in values)

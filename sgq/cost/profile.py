@@ -13,6 +13,7 @@ from typing import Literal
 
 from quantizers.spec import FLOAT_BITS
 from sgq.cost.fingerprint import Fingerprint
+from sgq.cost.pace import Pace
 from sgq.errors import ProfileError
 
 Kind = Literal["measured", "data sheet"]
@@ -112,7 +113,7 @@ class Source:
 
 @dataclass(frozen=True)
 class DeviceProfile:
-    """What is known of a device; `threads` are those that it was measured on.
+    """What is known of a device; `threads` are those that it was measured on, at its usual `pace`.
 
     `quick` profiles were measured at few sizes; an unfinished one was interrupted. `folder` is where it was
     read from and its side files are.
@@ -125,6 +126,7 @@ class DeviceProfile:
     threads: int | None = None
     memory_bytes: int | None = None
     fingerprint: Fingerprint | None = None
+    pace: Pace | None = None
     rates: Rates = field(default_factory=Rates)
     power: Power = field(default_factory=Power)
     radio: Radio = field(default_factory=Radio)

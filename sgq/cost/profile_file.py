@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from sgq.cost.fingerprint import Fingerprint
+from sgq.cost.pace import Pace
 from sgq.cost.profile import (
     DeviceProfile,
     PeakRate,
@@ -132,6 +133,7 @@ def _profile(part: ProfilePart) -> DeviceProfile:
         threads=part.threads,
         memory_bytes=part.memory_bytes,
         fingerprint=None if prints is None else Fingerprint(**prints.model_dump()),
+        pace=None if part.pace is None else Pace(**part.pace.model_dump()),
         rates=_rates(part.rates),
         power=Power(**part.power.model_dump()),
         radio=Radio(**part.radio.model_dump()),

@@ -82,6 +82,13 @@ class FingerprintPart(Part):
     accelerator: Named | None = None
 
 
+class PacePart(Part):
+    """See `sgq.cost.pace.Pace`."""
+
+    products_s: Positive
+    interpreter_s: Positive
+
+
 class PeaksPart(Part):
     """Peak operations a second by width."""
 
@@ -166,6 +173,7 @@ class ProfilePart(Part):
     threads: Count | None = None
     memory_bytes: Annotated[Bytes, Field(ge=1)] | None = None
     fingerprint: FingerprintPart | None = None
+    pace: PacePart | None = None
     rates: RatesPart = RatesPart()
     power: PowerPart = PowerPart()
     radio: RadioPart = RadioPart()
@@ -181,6 +189,7 @@ def parts_of(data: Mapping[str, Any]) -> dict[tuple[str, ...], type[Part]]:
     return {
         (): ProfilePart,
         ("fingerprint",): FingerprintPart,
+        ("pace",): PacePart,
         ("rates",): RatesPart,
         ("rates", "operations_per_s"): PeaksPart,
         ("rates", "streams"): StreamPart,
@@ -209,7 +218,7 @@ def clashes(part: ProfilePart, positions: Positions) -> Iterator[Fault]:
             if getattr(part, key) is None:
                 yield Fault(positions.of_value(()), f'missing key "{key}", which a measured profile has')
     else:
-        for key in ("fingerprint", "finished"):
+        for key in ("fingerprint", "pace", "finished"):
             if getattr(part, key) is not None:
                 yield Fault(positions.of_key((key,)), f"a data sheet has no {key}: nothing was measured")
     numbers = number_names(part)

@@ -6,8 +6,8 @@ The least that a device can take (Williams et al., 2009): what prices come from 
 from __future__ import annotations
 
 from quantizers.spec import FLOAT_BITS
-from sgq.cost.calls import Work
 from sgq.cost.profile import DeviceProfile
+from sgq.cost.work import Work
 from sgq.errors import ProfileError
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from quantizers.spec import FLOAT_BITS, QuantizerSpec
-from sgq.cost.calls import Work
 from sgq.cost.footprint import kept_in_float
+from sgq.cost.work import Work
 from sgq.errors import ModelError
 from sgq.models.graph_aggregate import EdgeNetwork, GraphAggregate
 from sgq.models.neighbours import Clouds, Neighbours, Sampling

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
 from quantizers.spec import FLOAT_BITS
-from sgq.cost.calls import Kind, Runtime, Work
 from sgq.cost.categories import CONCATENATION, MESSAGES, PACKED
 from sgq.cost.measurements import Key, Measurement
 from sgq.cost.operation_sources import Deferred, Extent, operation_source
 from sgq.cost.timing import Call
+from sgq.cost.work import Kind, Runtime, Work
 
-COLUMNS = tuple(field.name for field in fields(Work))
+COLUMNS = Work._fields
 FLOAT_BYTES = 4
 MOST_OF_MEMORY = 32
 """What a call holds is at most this part of the memory."""
@@ -50,7 +50,7 @@ class SpaceSource:
 
     def __iter__(self) -> Iterator[tuple[Key, Call]]:
         for work in self.works:
-            yield dict(zip(COLUMNS, astuple(work), strict=True)), Deferred(partial(_built, work))
+            yield dict(zip(COLUMNS, work, strict=True)), Deferred(partial(_built, work))
 
 
 def _built(work: Work) -> Call:

@@ -3,8 +3,9 @@
 Calls are timed in interleaved rounds. Two kinds of samples are dropped: those during which other processes
 kept ours from running, which make a call on several threads ten times slower as evenly as it may be fast,
 and outliers past the whiskers of a box plot (1.5 interquartile ranges from the quartiles), as GCoDE's look-up
-tables do (arXiv 2404.05605). What still spreads is measured again in twice the rounds; what spreads to the
-end is marked as noisy, and never an error.
+tables do (arXiv 2404.05605). Where the machine's usual pace is known, samples are divided by how slow it is
+around them. What still spreads is measured again in twice the rounds; what spreads to the end is marked as
+noisy, and never an error.
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import repeat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from sgq.cost.pace import Call, Pace, reference_calls
 from sgq.errors import UsageError
 
-Call = Callable[[], object]
+if TYPE_CHECKING:
+    from sgq.runtime.measuring import Latency
+
 Clock = Callable[[], float]
 
 WHISKER = 1.5
@@ -36,15 +41,16 @@ class TimingSettings:
     """How calls are measured.
 
     `attempts` bounds how often a call is measured, each time in twice as many rounds and added to what is
-    there, while it is noisy: too few samples were undisturbed, or their interquartile range is above
-    `wide_spread` of the median. Calls shorter than `least_sample_s` are looped; a disturbed sample is taken
-    again at once, up to `retries` times.
+    there, while it is noisy: too few samples were undisturbed, or the error of their median is above
+    `wide_error` of it. A call that has been measured for `most_s` is not measured again. Calls shorter than
+    `least_sample_s` are looped; a disturbed sample is taken again at once, up to `retries` times.
     """
 
     rounds: int = 11
     warmup: int = 1
     attempts: int = 3
-    wide_spread: float = 0.10
+    wide_error: float = 0.03
+    most_s: float = 1.0
     least_sample_s: float = 200e-6
     retries: int = 5
 
@@ -85,6 +91,11 @@ class Timing:
             return 0.0
         return (self.upper_quartile_s - self.lower_quartile_s) / self.median_s
 
+    @property
+    def error(self) -> float:
+        """The spread over the root of the count: about the standard error of the median, as a share of it."""
+        return self.spread / math.sqrt(self.count)
+
 
 def time_calls(
     calls: Mapping[str, Call],
@@ -93,11 +104,13 @@ def time_calls(
     device: str = "cpu",
     clock: Clock = time.perf_counter,
     waiting: Clock | None = None,
+    pace: Pace | None = None,
 ) -> dict[str, Timing]:
     """Return the timing of each call, all of them measured in turn.
 
     A call's first run does not count: it may compile, or make what later runs read. `waiting` tells how many
-    seconds this process has been kept from running so far (default: what the system says).
+    seconds this process has been kept from running so far (default: what the system says). With a `pace`,
+    seconds are those at that pace (see `sgq.cost.pace`); without, as they were.
     """
     from sgq.runtime.measuring import interleaved_latency
 
@@ -105,14 +118,19 @@ def time_calls(
     loops = {name: _loops(call, settings, device, clock) for name, call in calls.items()}
     looped = {name: _looped(call, loops[name]) for name, call in calls.items()}
     samples: dict[str, list[Sample]] = {name: [] for name in calls}
+    spent_s = dict.fromkeys(calls, 0.0)
     timings: dict[str, Timing] = {}
     rounds = settings.rounds
     for _ in range(settings.attempts):
-        open_calls = {name: looped[name] for name in calls if name not in timings or timings[name].noisy}
+        open_calls = {
+            name: call
+            for name, call in looped.items()
+            if name not in timings or (timings[name].noisy and spent_s[name] < settings.most_s)
+        }
         if not open_calls:
             break
         taken = interleaved_latency(
-            open_calls,
+            open_calls if pace is None else _between_looks(open_calls),
             repeats=rounds,
             warmup=settings.warmup,
             device=device,
@@ -120,14 +138,46 @@ def time_calls(
             waiting=waiting,
             retries=settings.retries,
         )
-        for name, latency in taken.items():
+        for place, name in enumerate(open_calls):
+            spent_s[name] += sum(taken[name].rounds_s)
+            slowness = repeat(1.0) if pace is None else _slowness(pace, taken, place)
             samples[name] += [
-                Sample(seconds / loops[name], waited / seconds if seconds > 0.0 else 0.0)
-                for seconds, waited in zip(latency.rounds_s, latency.waited_s, strict=True)
+                Sample(seconds / loops[name] / slow, waited / seconds if seconds > 0.0 else 0.0)
+                for seconds, waited, slow in zip(
+                    taken[name].rounds_s, taken[name].waited_s, slowness, strict=False
+                )
             ]
             timings[name] = timing_of(samples[name], settings)
         rounds *= 2
     return timings
+
+
+def _between_looks(calls: Mapping[str, Call]) -> dict[str, Call]:
+    """Return the calls in order, with a look at the machine's pace before each and after the last."""
+    references = reference_calls()
+
+    def look(place: int) -> dict[str, Call]:
+        return {_look_name(place, field): call for field, call in references.items()}
+
+    every: dict[str, Call] = {}
+    for place, (name, call) in enumerate(calls.items()):
+        every |= look(place)
+        every[name] = call
+    return every | look(len(calls))
+
+
+def _slowness(pace: Pace, taken: Mapping[str, Latency], place: int) -> Iterator[float]:
+    """Yield, round by round, how much slower than at its pace the machine was around the call at a place."""
+    looks = [
+        taken[_look_name(at, field.name)].rounds_s for at in (place, place + 1) for field in fields(Pace)
+    ]
+    for products_s, interpreter_s, later_products_s, later_interpreter_s in zip(*looks, strict=True):
+        before, after = Pace(products_s, interpreter_s), Pace(later_products_s, later_interpreter_s)
+        yield math.sqrt(pace.slowness(before) * pace.slowness(after))
+
+
+def _look_name(place: int, field: str) -> str:
+    return f"\0{place} {field}"
 
 
 def timing_of(samples: Sequence[Sample], settings: TimingSettings = THOROUGH) -> Timing:
@@ -146,7 +196,7 @@ def timing_of(samples: Sequence[Sample], settings: TimingSettings = THOROUGH) ->
     kept = without_outliers(clean)
     lower, median, upper = statistics.quantiles(kept, n=4, method="inclusive") if len(kept) > 1 else kept * 3
     timing = Timing(len(kept), median, lower, upper)
-    return replace(timing, noisy=disturbed or timing.spread > settings.wide_spread)
+    return replace(timing, noisy=disturbed or timing.error > settings.wide_error)
 
 
 def without_outliers(samples: Sequence[float]) -> list[float]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from quantizers.spec import FLOAT_BITS
 from sgq.errors import ModelError
@@ -29,8 +29,7 @@ INPUT = -1
 """Where the data's own features come from, as a position."""
 
 
-@dataclass(frozen=True)
-class Features:
+class Features(NamedTuple):
     """Features as they are between two positions: made at position `made_by`, one row a node or a graph."""
 
     made_by: int
@@ -38,8 +37,7 @@ class Features:
     rows: RowsOf = "nodes"
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(NamedTuple):
     """One position with what it reads and makes.
 
     `added` are the features that a skip adds, `joined` those that a concat puts side by side; `k` is how many
@@ -143,8 +141,7 @@ class _Walk:
         """Walk, and yield what is wrong on the way; a faulty position passes its features on."""
         crossings = 0
         for position, operation in enumerate(self.genotype.positions):
-            stage = Stage(position, operation, self.now, self.now)
-            reason = self._step(stage)
+            reason = self._step(position, operation)
             if isinstance(operation, Communicate):
                 crossings += 1
                 if crossings > MOST_CROSSINGS:
@@ -155,82 +152,88 @@ class _Walk:
         asked = {stage.sampled_at for stage in self.stages if not stage.idle}
         for place, stage in enumerate(self.stages):
             if isinstance(stage.operation, Sample) and stage.position not in asked:
-                self.stages[place] = replace(stage, idle=True)
-            yield from self._bits_agree(self.stages[place])
-        head = self.genotype.head
-        yield from self._agree(HEAD, self.now, "input", head.input_bits)
+                self.stages[place] = stage = stage._replace(idle=True)
+            if stage.reads:
+                for component, bits in stage.operation.bits.items():
+                    if component != "weight":
+                        yield from self._agree(stage.position, stage.read, component, bits)
+        yield from self._agree(HEAD, self.now, "input", self.genotype.head.input_bits)
 
-    def _step(self, stage: Stage) -> str | None:
+    def _step(self, position: int, operation: Operation) -> str | None:
         """Take one position in; return why that cannot be."""
-        operation = stage.operation
-        pooled = self.now.rows == "graphs"
-        if isinstance(operation, (Sample, Aggregate, EdgeMlp, Pool)) and pooled:
+        read = self.now
+        if read.rows == "graphs" and isinstance(operation, (Sample, Aggregate, EdgeMlp, Pool)):
             return f"{operation.verb} after pool, which leaves one row a graph"
         if isinstance(operation, Sample):
-            self.k, self.sampled_at, self.has_neighbours = operation.k, stage.position, True
-            self._take(stage)
+            self.k, self.sampled_at, self.has_neighbours = operation.k, position, True
+            self._idle_or(position, operation, idle=False)
         elif isinstance(operation, (Aggregate, EdgeMlp)):
-            if not self.has_neighbours:
-                return f"{operation.verb} needs neighbours: put a sample before it, or give data with edges"
-            alone = (
-                isinstance(operation, Aggregate)
-                and operation.message == "target"
-                and self.k is not None
-                and not self.has_edges  # graphs of fewer than k nodes have fewer edges
-            )
-            stage = replace(stage, sampled_at=None if alone else self.sampled_at, k=self.k)
-            if isinstance(operation, EdgeMlp):
-                self._take(stage, channels=operation.width)
-            elif alone and operation.reducer != "sum":
-                self.stages.append(replace(stage, idle=True))  # each of its k messages is the target itself
-            else:
-                self._take(stage, channels=message_channels(operation.message, self.now.channels))
+            return self._bring(position, operation)
         elif isinstance(operation, Combine):
-            self._take(stage, channels=operation.width)
+            self._make(Stage(position, operation, read, Features(position, operation.width, read.rows)))
         elif isinstance(operation, Pool):
-            self._take(stage, channels=self.now.channels * len(operation.reducers), rows="graphs")
+            channels = read.channels * len(operation.reducers)
+            self._make(Stage(position, operation, read, Features(position, channels, "graphs")))
         elif isinstance(operation, Concat):
-            return self._concat(stage, operation)
+            return self._concat(position, operation)
         elif isinstance(operation, Connect) and operation.connection == "skip":
-            return self._skip(stage)
+            return self._skip(position, operation)
         else:
-            self._take(replace(stage, idle=True))
+            self._idle_or(position, operation, idle=True)
         return None
 
-    def _take(self, stage: Stage, *, channels: int | None = None, rows: RowsOf | None = None) -> None:
-        if channels is not None:
-            self.now = Features(stage.position, channels, rows or self.now.rows)
-            self.made.append(self.now)
-        self.stages.append(replace(stage, made=self.now))
+    def _make(self, stage: Stage) -> None:
+        """Take in a position that makes new features."""
+        self.now = stage.made
+        self.made.append(stage.made)
+        self.stages.append(stage)
 
-    def _skip(self, stage: Stage) -> str | None:
+    def _idle_or(self, position: int, operation: Operation, *, idle: bool) -> None:
+        """Take in a position that leaves the features as they are."""
+        self.stages.append(Stage(position, operation, self.now, self.now, idle=idle))
+
+    def _bring(self, position: int, operation: Aggregate | EdgeMlp) -> str | None:
+        """Take in messages along edges."""
+        if not self.has_neighbours:
+            return f"{operation.verb} needs neighbours: put a sample before it, or give data with edges"
+        read, sampled_at = self.now, self.sampled_at
+        if isinstance(operation, EdgeMlp):
+            channels = operation.width
+        else:
+            channels = message_channels(operation.message, read.channels)
+            if operation.message == "target" and self.k is not None and not self.has_edges:
+                # Each of its k messages is the target itself; graphs with edges may have fewer than k nodes.
+                sampled_at = None
+                if operation.reducer != "sum":
+                    self.stages.append(Stage(position, operation, read, read, k=self.k, idle=True))
+                    return None
+        made = Features(position, channels, read.rows)
+        self._make(Stage(position, operation, read, made, sampled_at=sampled_at, k=self.k))
+        return None
+
+    def _skip(self, position: int, operation: Connect) -> str | None:
+        read = self.now
         for earlier in reversed(self.made[:-1]):
-            if (earlier.rows, earlier.channels) == (self.now.rows, self.now.channels):
-                self._take(replace(stage, added=earlier), channels=self.now.channels)
+            if (earlier.rows, earlier.channels) == (read.rows, read.channels):
+                made = Features(position, read.channels, read.rows)
+                self._make(Stage(position, operation, read, made, added=earlier))
                 return None
-        return f"skip finds no earlier features of {self.now.channels} channels to add"
+        return f"skip finds no earlier features of {read.channels} channels to add"
 
-    def _concat(self, stage: Stage, operation: Concat) -> str | None:
+    def _concat(self, position: int, operation: Concat) -> str | None:
         if not operation.positions:
             return "concat of no positions"
         joined = []
-        for position in operation.positions:
-            found = self.by_position.get(position)
+        for earlier in operation.positions:
+            found = self.by_position.get(earlier)
             if found is None:
-                return f"concat of position {position}, which does not come before it"
+                return f"concat of position {earlier}, which does not come before it"
             if found.rows != self.now.rows:
-                return f"concat of position {position}, which has one row for each of the {found.rows}"
+                return f"concat of position {earlier}, which has one row for each of the {found.rows}"
             joined.append(found)
-        self._take(replace(stage, joined=tuple(joined)), channels=sum(one.channels for one in joined))
+        made = Features(position, sum(one.channels for one in joined), self.now.rows)
+        self._make(Stage(position, operation, self.now, made, joined=tuple(joined)))
         return None
-
-    def _bits_agree(self, stage: Stage) -> Iterator[Fault]:
-        """Yield a fault where two positions read the same features in different bits: they are kept once."""
-        if not stage.reads:
-            return
-        for component, bits in stage.operation.bits.items():
-            if component != "weight":
-                yield from self._agree(stage.position, stage.read, component, bits)
 
     def _agree(
         self, position: int | Literal["head"], read: Features, component: str, bits: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
 from pathlib import Path
 
 from sgq.cost.measurements import MeasurementStore
@@ -19,7 +18,7 @@ def measured_profile(folder: Path, *, seconds: float, name: str = "host", thread
     with MeasurementStore(folder / file, COLUMNS) as store:
         for work in grid(SIZES):
             taken = seconds * (0.5 + work.bytes_moved / 1e6)
-            store.append(dict(zip(COLUMNS, astuple(work), strict=True)), Timing(5, taken, taken, taken))
+            store.append(dict(zip(COLUMNS, work, strict=True)), Timing(5, taken, taken, taken))
     return DeviceProfile(
         name, "measured", "", threads=threads, files=SideFiles(operations=file), folder=folder
     )

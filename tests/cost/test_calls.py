@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from sgq.cost.calls import HEAD, Call, Calls, Value, Work, calls_of, kept_bits
+from sgq.cost.calls import HEAD, Calls, calls_of, kept_bits
+from sgq.cost.work import Call, Value, Work
 from sgq.cost.workload import POINTS, Workload
 from sgq.errors import ModelError, UsageError
 from sgq.models.dgcnn import dgcnn
@@ -97,7 +98,7 @@ def shape_of(value: Any) -> Value:
 
 def as_held(value: Value) -> Value:
     """Return a value at the bits at which its codes are held: nothing holds 3."""
-    return replace(value, bits=held_bits(value.bits))
+    return value._replace(bits=held_bits(value.bits))
 
 
 def assert_calls_are_steps(genotype: Genotype, data: list[Data], *, has_edges: bool = False) -> None:
@@ -221,17 +222,18 @@ def test_targets_of_the_datas_own_edges_are_gathered(message: Any) -> None:
 def test_a_full_message_is_a_distance_and_a_gather_put_together(reducer: Reducer) -> None:
     calls = calls_of(Genotype((KNN, Aggregate(reducer, "full"), Pool(("max",))), Head(())), SMALL)
     assert calls.calls == (
-        Call(Work("float", "knn", "knn", 10, 30, 3, 0), 0, (0,), 1),
-        Call(Work("float", "distance", reducer, 10, 30, 3, 1), 1, (0, 1), 2),
-        Call(Work("float", "gather", reducer, 10, 30, 3, 3), 1, (0, 1), 3),
-        Call(Work("float", "assemble", "4x2", 10, 0, 3 + 1 + 3, 10), 1, (0, 2, 3), 4),
-        Call(Work("float", "pool", "max", 10, 0, 10, 10), 2, (4,), 5),
-        Call(Work("float", "linear", "none", 1, 0, 10, CLASSES), HEAD, (5,), 6),
+        Call(Work("float", "knn", "knn", 10, 30, 3, 0), (0,), 1),
+        Call(Work("float", "distance", reducer, 10, 30, 3, 1), (0, 1), 2),
+        Call(Work("float", "gather", reducer, 10, 30, 3, 3), (0, 1), 3),
+        Call(Work("float", "assemble", "4x2", 10, 0, 3 + 1 + 3, 10), (0, 2, 3), 4),
+        Call(Work("float", "pool", "max", 10, 0, 10, 10), (4,), 5),
+        Call(Work("float", "linear", "none", 1, 0, 10, CLASSES), (5,), 6),
     )
     assert calls.values == (
         Value(10, 3), Value(10, 0, edges=30), Value(10, 1), Value(10, 3), Value(10, 10), Value(1, 10),
         Value(1, CLASSES),
     )  # fmt: skip
+    assert calls.positions == (0, 1, 1, 1, 2, HEAD)
     assert calls.output == 6
 
 
@@ -246,10 +248,10 @@ def test_bits_change_no_kind_and_no_shape(seed: int) -> None:
 
 
 def without_bits(calls: Calls) -> Iterator[tuple[Any, ...]]:
-    for call in calls.calls:
-        work = replace(call.work, runtime="float", input_bits=32, weight_bits=32, output_bits=32)
+    for call, position in zip(calls.calls, calls.positions, strict=True):
+        work = call.work._replace(runtime="float", input_bits=32, weight_bits=32, output_bits=32)
         value = calls.values[call.writes]
-        yield work, call.position, call.reads, call.writes, value.rows, value.channels, value.edges
+        yield work, position, call.reads, call.writes, value.rows, value.channels, value.edges
 
 
 def test_a_batch_has_as_many_clouds_and_that_many_times_the_rows() -> None:
@@ -328,9 +330,8 @@ def test_features_are_kept_in_the_bits_of_those_who_read_them() -> None:
     # What a skip alone reads would be in fp32; position 1, which the skip adds, is read in 4 bits before.
     assert kept_bits(genotype, stages, 3) == {INPUT: 8, 1: 4, 2: 32, 4: 2, 5: 1}
     calls = calls_of(genotype, SMALL)
-    assert {call.position: calls.values[call.writes].bits for call in calls.calls if call.position >= 0} == {
-        0: 32, 1: 4, 2: 32, 3: 32, 4: 2, 5: 1,
-    }  # fmt: skip
+    made = {at: calls.values[call.writes].bits for at, call in zip(calls.positions, calls.calls, strict=True)}
+    assert made == {0: 32, 1: 4, 2: 32, 3: 32, 4: 2, 5: 1, HEAD: 32}
 
 
 def test_random_neighbours_keep_nothing_in_bits() -> None:

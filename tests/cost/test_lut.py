@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import astuple, replace
 from itertools import product
 from pathlib import Path
 
@@ -13,19 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgq.cost.calls import Work
 from sgq.cost.categories import AXES, category_of
 from sgq.cost.lut import Entry, LookUpTable
 from sgq.cost.measurements import Measurement, MeasurementStore, read_measurements
 from sgq.cost.space_operations import COLUMNS, Sizes, SpaceSource, grid
 from sgq.cost.timing import Timing
+from sgq.cost.work import Work
 from sgq.errors import ProfileError
 
 GATHER = Work("integer", "gather", "max", 256, 2560, 16, 16, 8)
 
 
 def measured(work: Work, seconds: float) -> Measurement:
-    return Measurement(COLUMNS, astuple(work), Timing(5, seconds, seconds, seconds))
+    return Measurement(COLUMNS, tuple(work), Timing(5, seconds, seconds, seconds))
 
 
 def table_of(times: dict[Work, float]) -> LookUpTable:
@@ -65,7 +64,7 @@ def test_a_measured_size_has_the_measured_time(work: Work) -> None:
     ],
 )
 def test_between_sizes_times_are_linear_in_logarithms(rows: float, inputs: int, seconds: float) -> None:
-    entry = table_of(SQUARE).entry(replace(pool(100, inputs), rows=rows))  # type: ignore[arg-type]
+    entry = table_of(SQUARE).entry(pool(100, inputs)._replace(rows=rows))  # type: ignore[arg-type]
     assert entry.seconds == pytest.approx(seconds, rel=1e-6)
     assert not entry.extrapolated
 
@@ -168,26 +167,26 @@ def test_works_alike_are_one_entry_of_the_median_time() -> None:
     # Sum and mean read and write alike: two measurements of one size.
     table = table_of(
         {
-            replace(GATHER, variant="sum"): 1e-4,
-            replace(GATHER, variant="mean"): 3e-4,
-            replace(GATHER, variant="max"): 9e-4,
+            GATHER._replace(variant="sum"): 1e-4,
+            GATHER._replace(variant="mean"): 3e-4,
+            GATHER._replace(variant="max"): 9e-4,
         }
     )
     assert len(table.grids) == 2
-    assert table.entry(replace(GATHER, variant="sum")).seconds == pytest.approx(2e-4)
-    assert table.entry(replace(GATHER, variant="min")).seconds == pytest.approx(9e-4)
+    assert table.entry(GATHER._replace(variant="sum")).seconds == pytest.approx(2e-4)
+    assert table.entry(GATHER._replace(variant="min")).seconds == pytest.approx(9e-4)
 
 
 def test_what_is_done_for_each_cloud_takes_as_many_times_that_of_one() -> None:
     knn = Work("float", "knn", "knn", 256, 2560, 3, 0)
     table = table_of(
-        {knn: 1e-3, pool(256, 3): 1e-4, GATHER: 1e-2, replace(GATHER, rows=1024, edges=10240): 4e-2}
+        {knn: 1e-3, pool(256, 3): 1e-4, GATHER: 1e-2, GATHER._replace(rows=1024, edges=10240): 4e-2}
     )
-    batch = replace(knn, rows=1024, edges=10240, clouds=4)
+    batch = knn._replace(rows=1024, edges=10240, clouds=4)
     assert_entry(table.entry(batch), 4e-3)
     assert_entry(table.entry(pool(1024, 3, clouds=4)), 4e-4)
     # Edges are gathered over the whole batch at once.
-    assert_entry(table.entry(replace(GATHER, rows=1024, edges=10240, clouds=4)), 4e-2)
+    assert_entry(table.entry(GATHER._replace(rows=1024, edges=10240, clouds=4)), 4e-2)
 
 
 def test_random_neighbours_take_no_time_on_integers() -> None:
@@ -206,9 +205,9 @@ def test_an_entry_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_missing_operation_names_the_nearest_ones() -> None:
-    table = table_of({GATHER: 1e-4, replace(GATHER, input_bits=4): 1e-4, pool(10, 10): 1e-4})
+    table = table_of({GATHER: 1e-4, GATHER._replace(input_bits=4): 1e-4, pool(10, 10): 1e-4})
     with pytest.raises(ProfileError) as caught:
-        table.entry(replace(GATHER, input_bits=2))
+        table.entry(GATHER._replace(input_bits=2))
     text = str(caught.value)
     assert 'the profile has no operation "integer gather max 2->32 bits"' in text
     assert "Nearest entries: integer gather max 4->32 bits, integer gather max 8->32 bits. " in text
@@ -247,10 +246,10 @@ def test_a_measured_file_is_a_table(tmp_path: Path) -> None:
     for work in between(source):
         entry = table.entry(work)
         assert not entry.extrapolated
-        assert seconds(replace(work, rows=16)) <= entry.seconds <= seconds(replace(work, rows=64)) * 4
+        assert seconds(work._replace(rows=16)) <= entry.seconds <= seconds(work._replace(rows=64)) * 4
 
 
 def between(source: SpaceSource) -> Iterator[Work]:
     for work in source.works:
         if work.rows == 16:
-            yield replace(work, rows=32, edges=2 * work.edges)
+            yield work._replace(rows=32, edges=2 * work.edges)

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from sgq.cost import Pricer, Workload
-from sgq.cost.architecture_graph import COLUMNS, graph_of
+from sgq.cost.architecture_graph import COLUMNS
 from sgq.cost.architectures import MeasuredArchitecture
-from sgq.cost.predictor import METRICS, Predictor, PredictorShape, batch_of, chain_links
+from sgq.cost.predictor import METRICS, Predictor, PredictorShape, chain_links
 from sgq.cost.predictor_file import TrainedOn, load_predictor, save_predictor
 from sgq.cost.predictor_training import TRANSFER, FitSettings, data_of, fit, loss_of, transfer
 from sgq.cost.profile import DeviceProfile
@@ -44,7 +44,7 @@ def architectures(pricer: Pricer, count: int, *, seed: int, slow: float = 1.0) -
     measured = []
     for _ in range(count):
         genotype = random_genotype(SPACE, generator, in_channels=3)
-        price = pricer.table_prices([genotype], TEN)[0]
+        price = pricer.prices([genotype], TEN)[0]
         seconds = slow * price.latency_s * (2.0 if is_quantized(genotype, 3) else 1.0)
         timing = Timing(5, seconds, seconds, seconds)
         measured.append(MeasuredArchitecture(genotype, TEN, timing, round(price.peak_bytes * 1.1), "train"))
@@ -61,11 +61,8 @@ def test_a_node_knows_its_operation_bits_sizes_and_time(pricer: Pricer) -> None:
         ),
         Head((8,)),
     )
-    price = pricer.table_prices([genotype], TEN)[0]
-    assert price.calls is not None
-    seconds = [part.seconds for part in price.parts]
-    graph = graph_of(genotype, price.calls, seconds, [1] * len(seconds))
-    named = [dict(zip(COLUMNS, row.tolist(), strict=True)) for row in graph.nodes]
+    batch = pricer.inputs([genotype], TEN)
+    named = [dict(zip(COLUMNS, row.tolist(), strict=True)) for row in batch.nodes[0]]
     # Global, input, four positions, two layers of the head, output.
     assert len(named) == 9
     assert [next(name for name in COLUMNS[:12] if node[name]) for node in named] == [
@@ -75,7 +72,9 @@ def test_a_node_knows_its_operation_bits_sizes_and_time(pricer: Pricer) -> None:
     assert named[2]["input bits"] == named[3]["message bits"] == pytest.approx(4 / 6)
     assert named[4]["weight bits"] == 1.0
     assert sum(node["share of the time"] for node in named[1:]) == pytest.approx(1.0, abs=1e-5)
-    assert torch.tensor(named[0]["log seconds"]).exp() == pytest.approx(sum(seconds), rel=1e-4)
+    assert torch.tensor(named[0]["log seconds"]).exp() == pytest.approx(
+        pricer.prices([genotype], TEN)[0].latency_s, rel=1e-4
+    )
 
 
 def test_the_global_node_sees_all_and_the_chain_goes_forward() -> None:
@@ -158,12 +157,14 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_graphs_of_one_batch_may_differ_in_size(pricer: Pricer) -> None:
-    prices = pricer.table_prices([one.genotype for one in architectures(pricer, 3, seed=4)], TEN)
-    graphs = [
-        graph_of(one.genotype, price.calls, [part.seconds for part in price.parts], [1] * len(price.parts))
-        for one, price in zip(architectures(pricer, 3, seed=4), prices, strict=True)
-        if price.calls is not None
-    ]
-    batch = batch_of(graphs, [1.0] * 3, [2.0] * 3)
-    assert batch.nodes.shape == (3, max(len(graph.nodes) for graph in graphs), len(COLUMNS))
-    assert batch.present.sum(1).tolist() == [len(graph.nodes) for graph in graphs]
+    genotypes = [one.genotype for one in architectures(pricer, 3, seed=4)]
+    batch = pricer.inputs(genotypes, TEN)
+    # Global, input, positions, layers of the head, output.
+    sizes = [len(one.positions) + len(one.head.widths) + 4 for one in genotypes]
+    assert len(set(sizes)) > 1
+    assert batch.nodes.shape == (3, max(sizes), len(COLUMNS))
+    assert batch.present.sum(1).tolist() == sizes
+    for place, genotype in enumerate(genotypes):
+        alone = pricer.inputs([genotype], TEN)
+        assert torch.equal(alone.nodes[0], batch.nodes[place, : sizes[place]])
+        assert torch.equal(alone.base[0], batch.base[place])

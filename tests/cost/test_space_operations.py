@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sgq.cost import running
-from sgq.cost.calls import Kind, Work, calls_of
+from sgq.cost.calls import calls_of
 from sgq.cost.categories import category_of
 from sgq.cost.footprint import FLOAT_BYTES
 from sgq.cost.measurements import MeasurementStore, read_measurements
@@ -20,6 +19,7 @@ from sgq.cost.operation_sources import Deferred, Extent, make_source, source_nam
 from sgq.cost.running import packed_rows, runnable
 from sgq.cost.space_operations import COLUMNS, MOST_OF_MEMORY, Sizes, SpaceSource, grid, work_of
 from sgq.cost.timing import Timing
+from sgq.cost.work import Kind, Work
 from sgq.cost.workload import POINTS, Workload
 from sgq.errors import ModelError
 from sgq.models.dgcnn import dgcnn
@@ -256,4 +256,4 @@ def categories(genotype: Genotype, workload: Workload) -> set[Any]:
 def test_keys_are_the_fields_of_a_work() -> None:
     work = WORKS[0]
     key, _ = next(iter(SpaceSource((work,))))
-    assert tuple(key.values()) == astuple(work)
+    assert tuple(key.values()) == tuple(work)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgq.cost import timing
+from sgq.cost.pace import Pace, usual_pace
 from sgq.cost.timing import (
     Sample,
     Timing,
@@ -66,7 +69,7 @@ def test_samples_past_the_whiskers_are_dropped() -> None:
     # Quartiles 11.25 and 13.75, so that the whiskers end at 7.5 and 17.5.
     samples = [10.0, 100.0, 11.0, 12.0, 13.0, 14.0]
     assert without_outliers(samples) == [10.0, 11.0, 12.0, 13.0, 14.0]
-    found = timing_of([Sample(seconds) for seconds in samples], TimingSettings(wide_spread=0.2))
+    found = timing_of([Sample(seconds) for seconds in samples], TimingSettings(wide_error=0.2))
     assert found == Timing(5, 12.0, 11.0, 13.0)
     assert found.spread == pytest.approx(2 / 12)
 
@@ -115,7 +118,7 @@ def test_a_clock_that_stands_still_ends_the_loop(monkeypatch: pytest.MonkeyPatch
 
 def test_a_wide_spread_is_measured_again_in_twice_the_rounds() -> None:
     machine = Machine()
-    settings = TimingSettings(rounds=4, warmup=0, attempts=3, least_sample_s=0.0)
+    settings = TimingSettings(rounds=4, warmup=0, attempts=3, least_sample_s=0.0, most_s=100.0)
     first, later = (1.0, 2.0, 1.0, 2.0), (1.0,)
     found = machine.time(settings, wide=(*FIRST, *first, *later), calm=(3.0,))
     assert machine.order.count("calm") == 3 + 4
@@ -126,7 +129,7 @@ def test_a_wide_spread_is_measured_again_in_twice_the_rounds() -> None:
 
 def test_what_stays_wide_is_noisy_and_no_error() -> None:
     machine = Machine()
-    settings = TimingSettings(rounds=4, warmup=0, attempts=2, least_sample_s=0.0)
+    settings = TimingSettings(rounds=4, warmup=0, attempts=2, least_sample_s=0.0, most_s=100.0)
     found = machine.time(settings, wild=(*FIRST, *[1.0, 2.0, 4.0, 8.0] * 3))
     assert machine.order.count("wild") == 3 + 4 + 8
     assert found["wild"].noisy
@@ -186,3 +189,41 @@ def test_real_calls_take_time() -> None:
     found = time_calls({"sum": torch.ones(1000).sum}, TimingSettings(rounds=3, attempts=1))
     assert found["sum"].median_s > 0.0
     assert 1 <= found["sum"].count <= 3
+
+
+def test_samples_are_those_at_the_usual_pace() -> None:
+    """A machine that is three times slower from the fourth round on, which its reference calls show."""
+    machine = Machine()
+    slow = itertools.count()
+
+    def reference(name: str, seconds: float) -> Callable[[], None]:
+        def run() -> None:
+            machine.now_s += seconds * (3.0 if next(slow) >= 8 else 1.0)
+
+        return run
+
+    pace = Pace(products_s=2.0, interpreter_s=0.5)
+    calls = {"products_s": reference("products_s", 2.0), "interpreter_s": reference("interpreter_s", 0.5)}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(timing, "reference_calls", lambda: calls)
+        found = time_calls(
+            {"call": machine.call("call", *FIRST, 4.0, 4.0, 12.0)},
+            replace(LONG, rounds=6),
+            clock=machine.clock,
+            waiting=machine.waiting,
+            pace=pace,
+        )
+    # Four looks at two references before the machine slows down: two rounds of them, before and after.
+    assert found["call"] == Timing(6, 4.0, 4.0, 4.0)
+
+
+def test_a_pace_that_is_half_as_fast_halves_the_seconds() -> None:
+    usual, now = Pace(products_s=1.0, interpreter_s=4.0), Pace(products_s=4.0, interpreter_s=4.0)
+    assert usual.slowness(now) == 2.0
+    assert usual.slowness(usual) == 1.0
+
+
+def test_the_usual_pace_is_measured_here() -> None:
+    pace = usual_pace(seconds=0.01)
+    assert 0.0 < pace.interpreter_s < 1.0
+    assert 0.0 < pace.products_s < 1.0
