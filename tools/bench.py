@@ -12,6 +12,7 @@ from sgq.cli.arguments import integer_from
 
 SUITES = {
     "bits": "samplers of bits and their cost models, on two tables that are known whole",
+    "cost": "prices against what is measured: latency, peak memory, bits",
     "quant": "a quantization-aware training step against a float one",
     "runtime": "the integer runtime against PyG in fp32, by kernel and by model",
 }

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from sgq.cli.arguments import integer_from
 from sgq.cli.output import console, note, print_json
+from sgq.cli.target import load_target, pace_here
 from sgq.errors import UsageError
 
 if TYPE_CHECKING:
-    from sgq.cost.pricing import Pricer
     from sgq.cost.workload import Workload
     from sgq.report.cost_rows import CostReport
 
@@ -23,7 +23,6 @@ DEFAULT_NODES, DEFAULT_FEATURES, DEFAULT_CLASSES = 1024, 3, 40
 def add_genotype_options(parser: argparse.ArgumentParser) -> None:
     """Add what only the cost of an architecture takes."""
     group = parser.add_argument_group("of an architecture (dgcnn, or a YAML file with positions)")
-    group.add_argument("--target", metavar="PROFILE", help="a device profile: a shipped name or a YAML file")
     group.add_argument("--nodes", type=integer_from(1), metavar="N", help="points of a cloud (default: 1024)")
     group.add_argument("--edges", type=integer_from(0), metavar="N", help="edges of a graph (default: none)")
     group.add_argument("--features", type=integer_from(1), metavar="N", help="features a point (default: 3)")
@@ -33,7 +32,7 @@ def add_genotype_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--picture", metavar="FILE", help="also write stacked bars of time, a PNG")
 
 
-GENOTYPE_ONLY = ("target", "nodes", "edges", "features", "batch", "classes", "bits", "picture")
+GENOTYPE_ONLY = ("nodes", "edges", "features", "batch", "classes", "bits", "picture")
 SUBJECT_ONLY = ("model", "checkpoint")
 
 
@@ -65,6 +64,7 @@ def run_genotype(arguments: argparse.Namespace) -> int:
     import torch
 
     from sgq.cost.breakdown import cost_report, measured_cost
+    from sgq.cost.pricing import Pricer
     from sgq.models.genotype_file import load_genotype
     from sgq.models.genotype_sampling import with_bits
 
@@ -74,8 +74,13 @@ def run_genotype(arguments: argparse.Namespace) -> int:
     workload = _workload(arguments)
     if arguments.measure and workload.has_edges:
         raise UsageError("expected a point cloud to measure (got --edges): graphs are priced only")
-    pricer = None if arguments.target is None else _pricer(arguments.target, measure=arguments.measure)
-    measured = measured_cost(genotype, workload) if arguments.measure else None
+    pricer = None
+    if arguments.target is not None:
+        pricer = Pricer(load_target(arguments.target, measure=arguments.measure))
+    measured = None
+    if arguments.measure:
+        pace = None if pricer is None else pace_here(pricer.profile)
+        measured = measured_cost(genotype, workload, pace=pace)
     report = cost_report(
         genotype, workload, pricer=pricer, measured=measured, threads=torch.get_num_threads()
     )
@@ -102,20 +107,6 @@ def _workload(arguments: argparse.Namespace) -> Workload:
         batch=arguments.batch or 1,
         classes=arguments.classes or DEFAULT_CLASSES,
     )
-
-
-def _pricer(target: str, *, measure: bool) -> Pricer:
-    """Return the pricer of a target; warn where another machine is measured than was profiled."""
-    from sgq.cost.fingerprint import fingerprint_of_this_machine, machine_warning
-    from sgq.cost.pricing import Pricer
-
-    pricer = Pricer.of(target)
-    measured_on = pricer.profile.fingerprint
-    if measure and measured_on is not None:
-        warning = machine_warning(measured_on, fingerprint_of_this_machine(), profile=target)
-        if warning is not None:
-            note(f"note: {warning}")
-    return pricer
 
 
 def _print(report: CostReport) -> None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from sgq.cli.subject import Subject
+    from sgq.pipeline.tasks import Task
     from sgq.recipe.plan import Plan
     from sgq.runtime.comparison import RuntimeComparison
 
@@ -21,9 +22,13 @@ def measure_runtime(
     import sgq
     from sgq.runtime.comparison import compare
 
-    bucketed = subject.task.with_buckets(plan.bucket_edges) if plan.bucket_edges else subject.task
-    lowered = sgq.lower(quantized, bucketed.sample())
+    lowered = sgq.lower(quantized, bucketed_task(subject, plan).sample())
     return compare(subject.model, lowered, subject.task.sample(), file_bytes=file_bytes)
+
+
+def bucketed_task(subject: Subject, plan: Plan) -> Task:
+    """Return the subject's task, with the degree buckets of a plan that has some."""
+    return subject.task.with_buckets(plan.bucket_edges) if plan.bucket_edges else subject.task
 
 
 def runtime_json(comparison: RuntimeComparison) -> dict[str, Any]:

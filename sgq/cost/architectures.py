@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgq.cost.measurements import Measurement, MeasurementStore, read_measurements
+from sgq.cost.measurements import Measurement, MeasurementStore
 from sgq.cost.pace import Pace
 from sgq.cost.timing import Timing, TimingSettings, time_calls
 from sgq.cost.workload import Workload
@@ -30,7 +30,7 @@ from sgq.runtime.measuring import measure_peak, stored_bytes
 COLUMNS = ("genotype", "part", "nodes", "features", "batch", "classes", "peak_bytes")
 PROBE_NODES = 64
 """Points of the cloud that ranges are found on: how many there are changes nothing about the program."""
-SETTINGS = TimingSettings(rounds=15, warmup=2, attempts=2)
+SETTINGS = TimingSettings(rounds=15, warmup=2, attempts=2, least_sample_s=2e-3)
 
 
 @dataclass(frozen=True)
@@ -184,12 +184,6 @@ def drawn(count: int, workload: Workload, *, seed: int, space: GenotypeSpace) ->
         if text not in seen:
             seen.add(text)
             yield genotype
-
-
-def read_architectures(path: str | Path, *, part: str | None = None) -> list[MeasuredArchitecture]:
-    """Return the measured architectures of a file, of one part or all."""
-    rows = read_measurements(path, COLUMNS)
-    return [_of_row(row) for row in rows if part is None or row.key["part"] == part]
 
 
 def _key(genotype: Genotype, part: str, workload: Workload, peak: int) -> dict[str, str | int]:

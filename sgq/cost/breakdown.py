@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sgq.cost.calls import HEAD, Calls, calls_of
+from sgq.cost.pace import Pace
 from sgq.cost.peak_memory import peak_memory
 from sgq.cost.pricing import Price, Pricer, packed_bytes
 from sgq.cost.timing import Timing, TimingSettings, time_calls
@@ -36,16 +37,23 @@ class MeasuredCost:
 
 
 def measured_cost(
-    genotype: Genotype, workload: Workload, *, settings: TimingSettings | None = None
+    genotype: Genotype,
+    workload: Workload,
+    *,
+    settings: TimingSettings | None = None,
+    pace: Pace | None = None,
 ) -> MeasuredCost:
-    """Return the measured costs of a genotype on this machine, on as many threads as torch is set to."""
+    """Return the measured costs of a genotype on this machine, on as many threads as torch is set to.
+
+    With a `pace`, seconds are those at that pace.
+    """
     from sgq.cost.architectures import SETTINGS, measure_architectures
     from sgq.cost.running import runnable
 
     settings = settings or SETTINGS
     calls = calls_of(genotype, workload).calls
-    alone = time_calls({str(at): runnable(call.work) for at, call in enumerate(calls)}, settings)
-    [(frame, peak)] = measure_architectures([genotype], workload, settings=settings)
+    alone = time_calls({str(at): runnable(call.work) for at, call in enumerate(calls)}, settings, pace=pace)
+    [(frame, peak)] = measure_architectures([genotype], workload, settings=settings, pace=pace)
     return MeasuredCost(tuple(alone[str(at)] for at in range(len(calls))), frame, peak)
 
 

@@ -11,7 +11,7 @@ from sgq.cost.work import Call, Runtime, Value
 from sgq.cost.workload import Workload
 from sgq.errors import ModelError
 from sgq.models.genotype import Aggregate, EdgeMlp, Genotype, Sample
-from sgq.models.genotype_rules import INPUT, Stage, computes_narrow, last_features, stages_of
+from sgq.models.genotype_rules import INPUT, computes_narrow, last_features, walk_of
 
 HEAD = -2
 """The position of the head."""
@@ -54,9 +54,8 @@ class Calls:
 
 def pieces_of(genotype: Genotype, workload: Workload) -> tuple[Piece, ...]:
     """Return what runs a genotype, position by position; raise ModelError for one that cannot run."""
-    stages = stages_of(genotype, workload.features, has_edges=workload.has_edges)
+    stages, kept = walk_of(genotype, workload.features, has_edges=workload.has_edges)
     runtime: Runtime = "integer" if computes_narrow(genotype, stages) else "float"
-    kept = kept_bits(genotype, stages, workload.features)
     rows, clouds = workload.rows, workload.batch
     values = {INPUT: Value(rows, workload.features, kept.get(INPUT, FLOAT_BITS))}
     edges = Value(rows, 0, edges=workload.edges * clouds) if workload.has_edges else None
@@ -117,16 +116,3 @@ def calls_of(genotype: Genotype, workload: Workload) -> Calls:
         else:
             numbers[piece.position] = made
     return Calls(tuple(calls), tuple(positions), tuple(values), numbers[HEAD], runtime)
-
-
-def kept_bits(genotype: Genotype, stages: tuple[Stage, ...], in_channels: int) -> dict[int, int]:
-    """Return the bits in which features are kept, by the position that made them; others are in fp32."""
-    kept: dict[int, int] = {}
-    for stage in stages:
-        if not stage.reads:
-            continue
-        for component, bits in stage.operation.bits.items():
-            if component != "weight":
-                kept.setdefault(stage.read.made_by, bits)
-    kept.setdefault(last_features(stages, in_channels).made_by, genotype.head.input_bits)
-    return kept

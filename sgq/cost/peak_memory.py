@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
 from sgq.cost.calls import Piece, pieces_of
 from sgq.cost.footprint import INDEX_BYTES, footprint_of, padding_bytes, value_bytes
-from sgq.cost.stage_calls import REMEMBERED, Setting, stage_calls
+from sgq.cost.stage_calls import Setting, stage_calls
 from sgq.cost.work import Value
 from sgq.cost.workload import Workload
 from sgq.models.genotype import Aggregate, Combine, EdgeMlp, Genotype, Message, Sample
@@ -123,7 +122,6 @@ def lives_of(pieces: Sequence[Piece], asked: Sequence[frozenset[int]]) -> list[t
     return lives
 
 
-@lru_cache(maxsize=REMEMBERED)
 def stage_memory(setting: Setting, lives: tuple[int, ...], threads: int) -> StageMemory:
     """Return what the calls of a position hold; `lives` are those of the values given."""
     integer = setting.runtime == "integer"

@@ -1,8 +1,10 @@
 """The learned predictor: latency and measured peak memory of an architecture, from its graph.
 
 A GIN or a GCN over the architecture's graph (see `sgq.cost.architecture_graph`), sum pooling, and a head each
-for latency and peak. A head gives a factor: on the look-up table's sum, and on the modelled peak. So an
-untrained predictor says what they say, and one that is moved to another device starts from its table.
+for latency and peak. A head gives a factor: on the look-up table's sum, and on the modelled peak. Each node
+has a factor of its own besides, on its part of the sum: what an operation takes depends on those around it.
+So an untrained predictor says what table and model say, and one that is moved to another device starts from
+its table.
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sgq.cost.architecture_graph import COLUMNS, SCALED
+from sgq.cost.architecture_graph import COLUMNS, PLACE, SCALED
 
 Layer = Literal["gin", "gcn"]
 METRICS = ("latency_s", "peak_bytes")
 LARGEST_LOG_FACTOR = 3.0
+SHARE = PLACE["share of the time"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class PredictorShape:
 
     layer: Layer = "gin"
     layers: int = 3
-    width: int = 128
+    width: int = 64
     dropout: float = 0.1
 
 
@@ -67,6 +70,7 @@ class Predictor(nn.Module):
         self.layers = nn.ModuleList(kind(width) for _ in range(self.shape.layers))
         self.dropout = nn.Dropout(self.shape.dropout)
         self.heads = nn.ModuleList(_head(2 * width) for _ in METRICS)
+        self.node_head = _head(2 * width)
 
     def scale_to(self, batch: Batch) -> None:
         """Take mean and standard deviation of the table's values from a training set."""
@@ -86,8 +90,12 @@ class Predictor(nn.Module):
             hidden = layer(hidden, links) * present
         # What is pooled is a sum, as latency is; the global node has seen all.
         pooled = torch.cat([hidden.sum(1) / 8.0, hidden[:, 0]], dim=1)
-        logs = torch.cat([head(self.dropout(pooled)) for head in self.heads], dim=1)
-        return batch.base * logs.clamp(-LARGEST_LOG_FACTOR, LARGEST_LOG_FACTOR).exp()
+        factors = torch.cat([_factor(head(self.dropout(pooled))) for head in self.heads], dim=1)
+        around = torch.cat([hidden, hidden[:, :1].expand_as(hidden)], dim=2)
+        # The global node has all of the time; the others share it.
+        parts = batch.nodes[:, 1:, SHARE] * _factor(self.node_head(around)[:, 1:, 0])
+        latency = factors[:, 0] * parts.sum(1)
+        return batch.base * torch.stack([latency, factors[:, 1]], dim=1)
 
 
 def chain_links(present: Tensor) -> Tensor:
@@ -131,6 +139,10 @@ class GcnLayer(nn.Module):
         into = links.sum(2, keepdim=True).clamp(min=1.0).rsqrt()
         out = links.sum(1, keepdim=True).clamp(min=1.0).rsqrt()
         return torch.nn.functional.leaky_relu(hidden + self.norm(self.linear((links * into * out) @ hidden)))
+
+
+def _factor(log_factor: Tensor) -> Tensor:
+    return log_factor.clamp(-LARGEST_LOG_FACTOR, LARGEST_LOG_FACTOR).exp()
 
 
 def _head(width: int) -> nn.Module:

@@ -7,7 +7,9 @@ once and remembered, as architectures have most of theirs in common.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,30 +22,33 @@ from sgq.cost.energy import energy_j
 from sgq.cost.footprint import value_bytes
 from sgq.cost.lut import Entry, LookUpTable
 from sgq.cost.measurements import read_measurements
-from sgq.cost.peak_memory import lives_of, peak_of, stage_memory
+from sgq.cost.peak_memory import StageMemory, lives_of, peak_of, stage_memory
 from sgq.cost.profile import DeviceProfile
 from sgq.cost.profile_file import load_profile
 from sgq.cost.roofline import roofline_s
 from sgq.cost.stage_calls import Setting, stage_calls
 from sgq.cost.work import Work
 from sgq.cost.workload import Workload
+from sgq.errors import UsageError
 from sgq.models.genotype import Genotype
+from sgq.recipe.plan import Plan
 
 if TYPE_CHECKING:
     from sgq.cost.predictor import Batch, Predictor
 
 SCALE_BYTES = 4
-TOGETHER = 256
+TOGETHER = 128
 """Architectures that the predictor is asked about at once: what it makes of so many stays in the caches."""
 
 
 @dataclass(frozen=True)
 class Price:
-    """What an architecture costs on a device.
+    """What an architecture, a plan or a model costs on a device.
 
-    `packed_bytes` are its parameters and every value between calls, once, at their bits. `energy_j` is None
-    where the profile has no active power. `source` says how latency was found, `extrapolated` that a size was
-    outside of what was measured; everything here is modelled.
+    `packed_bytes` are its parameters and every value between calls, once, at their bits; of a model priced on
+    data (`price_of_model`) what stays in memory. `energy_j` is None where the profile has no active power.
+    `source` says how latency was found, `extrapolated` that a size was outside of what was measured;
+    everything here is modelled.
     """
 
     latency_s: float
@@ -57,7 +62,10 @@ class Price:
 
 
 class StagePrice(NamedTuple):
-    """What the calls of a position cost, and what a predictor is told of them."""
+    """What the calls of a position cost, and what a predictor is told of them.
+
+    `held` is their memory by what becomes of the values that they are given (`lives_of`), as it is found.
+    """
 
     seconds: float
     extrapolated: bool
@@ -66,6 +74,7 @@ class StagePrice(NamedTuple):
     bytes_moved: float
     rows: tuple[Row, ...]
     asked: frozenset[int]
+    held: dict[tuple[int, ...], StageMemory]
 
 
 class Pricer:
@@ -101,13 +110,14 @@ class Pricer:
 
     def prices(self, genotypes: Sequence[Genotype], workload: Workload) -> list[Price]:
         """Return the price of each genotype; raise ModelError for one that cannot run."""
-        if not self._predicts(workload):
-            return [self._price(self._walked(genotype, workload), workload) for genotype in genotypes]
-        return [
-            price
-            for first in range(0, len(genotypes), TOGETHER)
-            for price in self._predicted(genotypes[first : first + TOGETHER], workload)
-        ]
+        with _no_collection():
+            if not self._predicts(workload):
+                return [self._price(self._walked(genotype, workload), workload) for genotype in genotypes]
+            return [
+                price
+                for first in range(0, len(genotypes), TOGETHER)
+                for price in self._predicted(genotypes[first : first + TOGETHER], workload)
+            ]
 
     def inputs(self, genotypes: Sequence[Genotype], workload: Workload) -> Batch:
         """Return genotypes as a predictor reads them."""
@@ -141,10 +151,15 @@ class Pricer:
         stages = [self._known.get(piece.setting) or self._stage(piece) for piece in pieces]
         lives = lives_of(pieces, [stage.asked for stage in stages])
         held = [
-            stage_memory(piece.setting, own, self.threads) for piece, own in zip(pieces, lives, strict=True)
+            stage.held.get(own) or self._hold(piece, stage, own)
+            for piece, stage, own in zip(pieces, stages, lives, strict=True)
         ]
         peak = peak_of(pieces, held, workload)
         return _Walk(genotype, pieces, stages, sum([stage.seconds for stage in stages]), peak.peak_bytes)
+
+    def _hold(self, piece: Piece, stage: StagePrice, lives: tuple[int, ...]) -> StageMemory:
+        found = stage.held[lives] = stage_memory(piece.setting, lives, self.threads)
+        return found
 
     def _stage(self, piece: Piece) -> StagePrice:
         setting, written = piece.setting, piece.calls
@@ -161,6 +176,7 @@ class Pricer:
             bytes_moved=sum(work.bytes_moved for work in works),
             rows=stage_rows(setting.operation, works, seconds, made),
             asked=written.asked,
+            held={},
         )
         return found
 
@@ -201,6 +217,19 @@ class Pricer:
         )
 
 
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Look for no garbage: prices make many small objects and no cycles; looking takes half of the time."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 class _Walk(NamedTuple):
     """A genotype's positions, priced one by one, and what they come to without a predictor's say."""
 
@@ -221,10 +250,24 @@ class _Walk(NamedTuple):
         return rows
 
 
-def price(genotype: Genotype, workload: Workload, target: str | Path | DeviceProfile) -> Price:
-    """Return what a genotype costs on a device: a profile, the path of one, or the name of a data sheet."""
-    pricer = Pricer(target) if isinstance(target, DeviceProfile) else Pricer.of(target)
-    return pricer.prices([genotype], workload)[0]
+def price(subject: Genotype | Plan, workload: Workload | None, target: str | Path | DeviceProfile) -> Price:
+    """Return what a genotype or a plan costs on a device: a profile, its path, or the name of a data sheet.
+
+    A plan brings the graph that it was made on, so its `workload` is None, or the same one. Raise UsageError
+    for a genotype without a workload, and for a plan with another one. A plan's peak is an estimate from its
+    sites; `price_of_model` prices a model on data exactly.
+    """
+    profile = target if isinstance(target, DeviceProfile) else load_profile(target)
+    if isinstance(subject, Plan):
+        from sgq.cost.plan_pricing import price_of_plan
+
+        return price_of_plan(subject, workload, profile)
+    if workload is None:
+        raise UsageError(
+            "expected a workload to price a genotype on (got None): sgq.cost.Workload(nodes=1024), or "
+            "sgq.cost.POINTS"
+        )
+    return Pricer(profile).prices([subject], workload)[0]
 
 
 def packed_bytes(genotype: Genotype, workload: Workload) -> int:

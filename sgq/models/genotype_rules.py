@@ -84,8 +84,18 @@ class Fault:
         return f"{where}: {self.reason}"
 
 
-def stages_of(genotype: Genotype, in_channels: int, *, has_edges: bool = False) -> tuple[Stage, ...]:
-    """Return the stages of a genotype on features with so many channels; raise ModelError with all faults.
+class Walked(NamedTuple):
+    """The stages of a genotype, and the bits in which features are kept by the position that made them.
+
+    Features that nothing reads in bits are in fp32.
+    """
+
+    stages: tuple[Stage, ...]
+    kept_bits: dict[int, int]
+
+
+def walk_of(genotype: Genotype, in_channels: int, *, has_edges: bool = False) -> Walked:
+    """Return what a genotype does on features with so many channels; raise ModelError with all faults.
 
     `has_edges` tells that the data comes with edges, so that nodes have neighbours before any `sample`.
     """
@@ -93,7 +103,12 @@ def stages_of(genotype: Genotype, in_channels: int, *, has_edges: bool = False) 
     faults = list(walk.faults())
     if faults:
         raise ModelError(f'"{genotype.name}" cannot run: ' + "; ".join(map(str, faults)))
-    return tuple(walk.stages)
+    return Walked(tuple(walk.stages), {read.made_by: one[2] for read, one in walk.readers.items()})
+
+
+def stages_of(genotype: Genotype, in_channels: int, *, has_edges: bool = False) -> tuple[Stage, ...]:
+    """Return the stages of a genotype; see `walk_of`."""
+    return walk_of(genotype, in_channels, has_edges=has_edges).stages
 
 
 def faults_of(genotype: Genotype, in_channels: int, *, has_edges: bool = False) -> tuple[Fault, ...]:
@@ -108,14 +123,15 @@ def is_quantized(genotype: Genotype, in_channels: int, *, has_edges: bool = Fals
 
 def computes_narrow(genotype: Genotype, stages: tuple[Stage, ...]) -> bool:
     """Whether anything that the stages of a genotype read, or a weight, has fewer than 32 bits."""
-    widths = [
-        bits
+    head = genotype.head
+    if min(head.input_bits, head.weight_bits) < FLOAT_BITS:
+        return True
+    return any(
+        bits < FLOAT_BITS and (component != "weight" or stage.has_matrix)
         for stage in stages
         if stage.reads
         for component, bits in stage.operation.bits.items()
-        if component != "weight" or stage.has_matrix
-    ]
-    return min((*widths, genotype.head.input_bits, genotype.head.weight_bits)) < FLOAT_BITS
+    )
 
 
 def last_features(stages: tuple[Stage, ...], in_channels: int) -> Features:
@@ -155,9 +171,13 @@ class _Walk:
                 self.stages[place] = stage = stage._replace(idle=True)
             if stage.reads:
                 for component, bits in stage.operation.bits.items():
-                    if component != "weight":
-                        yield from self._agree(stage.position, stage.read, component, bits)
-        yield from self._agree(HEAD, self.now, "input", self.genotype.head.input_bits)
+                    if component != "weight" and not self._agrees(
+                        stage.position, stage.read, component, bits
+                    ):
+                        yield self._clash(stage.position, stage.read, component, bits)
+        bits = self.genotype.head.input_bits
+        if not self._agrees(HEAD, self.now, "input", bits):
+            yield self._clash(HEAD, self.now, "input", bits)
 
     def _step(self, position: int, operation: Operation) -> str | None:
         """Take one position in; return why that cannot be."""
@@ -235,13 +255,14 @@ class _Walk:
         self._make(Stage(position, operation, self.now, made, joined=tuple(joined)))
         return None
 
-    def _agree(
-        self, position: int | Literal["head"], read: Features, component: str, bits: int
-    ) -> Iterator[Fault]:
-        where, known_component, known = self.readers.setdefault(read, (position, component, bits))
-        if known != bits:
-            yield Fault(
-                position,
-                f"{component} of {bits} bits, but position {where} reads the same features as "
-                f"{known_component} of {known} bits: they are kept once",
-            )
+    def _agrees(self, position: int | Literal["head"], read: Features, component: str, bits: int) -> bool:
+        """Note who reads features in which bits; return whether the first one reads them in as many."""
+        return self.readers.setdefault(read, (position, component, bits))[2] == bits
+
+    def _clash(self, position: int | Literal["head"], read: Features, component: str, bits: int) -> Fault:
+        where, known_component, known = self.readers[read]
+        return Fault(
+            position,
+            f"{component} of {bits} bits, but position {where} reads the same features as "
+            f"{known_component} of {known} bits: they are kept once",
+        )

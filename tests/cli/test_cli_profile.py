@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sgq.cost import operation_sources, rates
+from sgq.cost import operation_sources, pace, rates
 from sgq.cost.fingerprint import fingerprint_of_this_machine
 from sgq.cost.measurements import Key, read_measurements
 from sgq.cost.operation_sources import Extent
@@ -46,6 +46,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rates, "QUICK_STREAM_BYTES", (2**10, 2**12))
     monkeypatch.setattr(rates, "QUICK_PRODUCTS", ((4, 8, 8),))
     monkeypatch.setattr(rates, "TOUCHED_BYTES", 2**12)
+    monkeypatch.setattr(pace, "WATCHED_S", 0.01)
     monkeypatch.setattr(operation_sources, "_MAKERS", dict(operation_sources._MAKERS))
     operation_sources.source_names()
     monkeypatch.setitem(operation_sources._MAKERS, "operations", lambda extent: Added())
@@ -60,6 +61,7 @@ def test_a_profile_and_its_measurements_are_written_and_shown(sgq: Sgq, tmp_path
     assert (profile.name, profile.kind, profile.threads, profile.quick) == ("host", "measured", 1, True)
     assert profile.fingerprint == fingerprint_of_this_machine()
     assert profile.memory_bytes == profile.fingerprint.memory_bytes
+    assert profile.pace is not None
     assert [peak.bits for peak in profile.rates.peaks] == [32, 8, 4, 2, 1]
     assert len(profile.rates.streams) == 2
     for file, rows in (("rates", 13), ("operations", 2)):

@@ -89,6 +89,40 @@ def test_cost_measures_a_checkpoint_with_the_sizes_of_its_header(sgq: Sgq, run_f
     assert modelled["memory"] == document["memory"]
 
 
+@pytest.mark.parametrize("name", ["int8", "sgquant/gcn-taq"])
+def test_cost_prices_a_recipe_on_a_device(sgq: Sgq, name: str) -> None:
+    outcome = sgq("cost", name, *GCN, "--target", "raspberry-pi-4b")
+    assert outcome.code == 0, outcome.err
+    source = "modelled from the data sheet, roofline by integer kernel"
+    assert f"modelled on raspberry-pi-4b ({source}): latency" in outcome.out
+    assert ", peak " in outcome.out
+    assert ", energy " in outcome.out
+    assert "measured" not in outcome.out
+    document = json.loads(sgq("cost", name, *GCN, "--target", "raspberry-pi-4b", "--json").out)
+    assert document["price"]["target"] == "raspberry-pi-4b"
+    assert document["price"]["source"] == source
+    assert all(document["price"][part] > 0 for part in ("latency_s", "peak_bytes", "energy_j", "flops"))
+    assert "runtime" not in document
+
+
+def test_cost_prices_a_checkpoint_beside_what_is_measured(sgq: Sgq, run_folder: Path) -> None:
+    path = str(run_folder / "model.safetensors")
+    outcome = sgq("cost", path, *GCN, "--target", "core-i7-8700k", "--measure", "--json")
+    assert outcome.code == 0, outcome.err
+    document = json.loads(outcome.out)
+    assert document["price"]["energy_j"] > 0
+    assert [row["name"] for row in document["runtime"]] == WAYS
+    text = sgq("cost", path, *GCN, "--target", "core-i7-8700k", "--measure").out
+    assert "modelled on core-i7-8700k" in text
+    assert "measured: median ms" in text
+
+
+def test_an_unknown_target_is_told_before_anything_is_loaded(sgq: Sgq) -> None:
+    outcome = sgq("cost", "no-such-recipe", *GCN, "--target", "raspberry-pi-4")
+    assert outcome.code == 2
+    assert 'Did you mean "raspberry-pi-4b"' in outcome.error
+
+
 def test_cost_of_a_float_checkpoint_is_a_usage_error_that_tells_what_to_do(sgq: Sgq, trained: Path) -> None:
     outcome = sgq("cost", str(trained), *GCN)
     assert outcome.code == 2

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from sgq.cost.calls import HEAD, Calls, calls_of, kept_bits
+from sgq.cost.calls import HEAD, Calls, calls_of
 from sgq.cost.work import Call, Value, Work
 from sgq.cost.workload import POINTS, Workload
 from sgq.errors import ModelError, UsageError
@@ -30,7 +30,7 @@ from sgq.models.genotype import (
     Sample,
     choices_of,
 )
-from sgq.models.genotype_rules import INPUT, is_quantized, stages_of
+from sgq.models.genotype_rules import INPUT, is_quantized, walk_of
 from sgq.models.genotype_sampling import GenotypeSpace, random_genotype, with_bits
 from sgq.runtime.csr import Csr
 from sgq.runtime.lowering.cloud_steps import (
@@ -326,9 +326,8 @@ def test_features_are_kept_in_the_bits_of_those_who_read_them() -> None:
         ),
         Head(input_bits=1),
     )
-    stages = stages_of(genotype, 3)
     # What a skip alone reads would be in fp32; position 1, which the skip adds, is read in 4 bits before.
-    assert kept_bits(genotype, stages, 3) == {INPUT: 8, 1: 4, 2: 32, 4: 2, 5: 1}
+    assert walk_of(genotype, 3).kept_bits == {INPUT: 8, 1: 4, 2: 32, 4: 2, 5: 1}
     calls = calls_of(genotype, SMALL)
     made = {at: calls.values[call.writes].bits for at, call in zip(calls.positions, calls.calls, strict=True)}
     assert made == {0: 32, 1: 4, 2: 32, 3: 32, 4: 2, 5: 1, HEAD: 32}
@@ -337,7 +336,7 @@ def test_features_are_kept_in_the_bits_of_those_who_read_them() -> None:
 def test_random_neighbours_keep_nothing_in_bits() -> None:
     positions: tuple[Operation, ...] = (Sample("random", 3, input_bits=2), Aggregate("max", "source"))
     genotype = Genotype(positions, Head((), input_bits=8))
-    assert kept_bits(genotype, stages_of(genotype, 3), 3) == {INPUT: 32, 1: 8}
+    assert walk_of(genotype, 3).kept_bits == {INPUT: 32, 1: 8}
 
 
 def test_a_genotype_that_cannot_run_has_no_calls() -> None:

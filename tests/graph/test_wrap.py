@@ -27,9 +27,11 @@ from tests.graph.small_graph import (
 )
 
 ZOO = ["gcn", "sage", "gin", "gat", "gatv2"]
+COMPILED = [pytest.param(name, marks=[] if name in ("gcn", "gat") else pytest.mark.soak) for name in ZOO]
+"""Compiling takes seconds: the short run has one model without attention and one with."""
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", COMPILED)
 def test_eager_compiled_and_exported_give_the_same_numbers(name: str) -> None:
     data = small_graph()
     model = quantized(zoo_model(name), data, spec=bucketed, bucket=data.bucket)
@@ -103,7 +105,7 @@ def test_32_bits_everywhere_is_the_bit_exact_float_model(name: str) -> None:
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
-@pytest.mark.parametrize("name", ["gcn", "sage", "gin", "gat", "gatv2"])
+@pytest.mark.parametrize("name", COMPILED)
 def test_inductor_gives_the_numbers_of_eager(name: str) -> None:
     data = small_graph()
     model = quantized(zoo_model(name), data, spec=bucketed, bucket=data.bucket)

@@ -21,6 +21,10 @@ from sgq.models import ModelOptions, build, default_options, model_names, resolv
 
 EDGES = torch.tensor([[0, 1, 1, 2, 2, 3, 3, 0, 4, 0], [1, 0, 2, 1, 3, 2, 0, 3, 0, 4]])
 NODES, FEATURES, CLASSES = 6, 12, 3  # node 5 is isolated
+COMPILED = [
+    pytest.param(name, marks=[] if name in ("gcn", "gat") else pytest.mark.soak) for name in model_names()
+]
+"""Compiling takes seconds: the short run has one model without attention and one with."""
 
 
 def features() -> torch.Tensor:
@@ -71,7 +75,7 @@ def test_a_graph_without_edges_gives_finite_logits(name: str) -> None:
     assert torch.isfinite(out).all()
 
 
-@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("name", COMPILED)
 def test_export_with_dynamic_sizes_gives_the_eager_logits(name: str) -> None:
     model = small(name).eval()
     nodes, edges = torch.export.Dim("nodes", min=2), torch.export.Dim("edges", min=2)
@@ -81,7 +85,7 @@ def test_export_with_dynamic_sizes_gives_the_eager_logits(name: str) -> None:
     torch.testing.assert_close(program.module()(x, fewer), model(x, fewer))
 
 
-@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("name", COMPILED)
 def test_compile_gives_the_eager_logits(name: str) -> None:
     model = small(name).eval()
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)

@@ -19,7 +19,7 @@ from sgq.runtime.lowering.cloud_steps import SAMPLING, members_of
 from sgq.runtime.lowering.graphs import EdgeForm, PreparedInputs, Rows, build_csr, edges_of
 from sgq.runtime.lowering.preparing import FeatureForm, form_of, pack_features
 from sgq.runtime.lowering.report import LoweringReport
-from sgq.runtime.lowering.steps import Step, in_float, in_float_rows
+from sgq.runtime.lowering.steps import Step, Values, in_float, in_float_rows
 from sgq.runtime.measuring import stored_bytes, tensors_in
 from sgq.runtime.workspace import AT_ONCE, Workspace
 
@@ -82,14 +82,18 @@ class LoweredModel(nn.Module):
         """Return logits, fp32, of prepared inputs (default: those that it was lowered on)."""
         inputs = self.inputs if inputs is None else inputs
         assert inputs is not None
-        compute = partial(self._run, inputs)
+        compute = partial(self.compute, inputs)
         on_cpu = inputs.device.type == "cpu"
         result = inputs.schedule.run(self, compute) if on_cpu else compute(Workspace(inputs.device))
-        if inputs.order is None or self._output_rows != "node" or result.size(0) != inputs.nodes:
+        if not self.reorders(inputs, result):
             return result
         natural = torch.empty_like(result)
         natural[inputs.order] = result
         return natural
+
+    def reorders(self, inputs: PreparedInputs, result: Tensor) -> bool:
+        """Whether the rows of a result are brought from the order of buckets into that of the data."""
+        return inputs.order is not None and self._output_rows == "node" and result.size(0) == inputs.nodes
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Refuse what would move or cast it (`to`, `cuda`, `half`): weights are laid out for kernels."""
@@ -102,14 +106,21 @@ class LoweredModel(nn.Module):
             )
         return self
 
-    def _run(self, inputs: PreparedInputs, workspace: Workspace) -> Tensor:
-        """Return logits in the order of the prepared nodes."""
+    def compute(
+        self,
+        inputs: PreparedInputs,
+        workspace: Workspace,
+        *,
+        watch: Callable[[Step, Values], None] = lambda step, values: None,
+    ) -> Tensor:
+        """Return logits in the order of the prepared nodes; `watch` sees the values behind each step."""
         values: dict[int, Any] = {
             number: inputs.features if name == FEATURES else inputs.original.get(name)
             for name, number in self.arguments.items()
         }
         for step, dead in zip(self.steps, self._dead, strict=True):
             step.run(values, inputs, workspace)
+            watch(step, values)
             for number in dead:
                 values.pop(number, None)
             workspace.end_step(tensors_in(list(values.values())))
