@@ -89,7 +89,7 @@ def run(given: argparse.Namespace) -> CostResult:
         noise=noise,
         noise_one_thread=noise_one_thread,
         counted_peaks=counted,
-        peaks=(hgnas_peaks(testing[: given.peaks]),),
+        peaks=tuple(hgnas_peaks(testing[: given.peaks])),
         bits=bits_order(pricer, orders, floor=noise.mape),
         speed=pricing_speed(pricer, training),
         noisy_share=statistics.mean(one.timing.noisy for one in testing),

@@ -29,15 +29,16 @@ def architecture_peaks(table: Pricer, testing: Sequence[MeasuredArchitecture]) -
     )
 
 
-def hgnas_peaks(testing: Sequence[MeasuredArchitecture]) -> PeakRow:
-    """Return the peaks of HGNAS's closed form; it knows fp32 alone, so those are what it is held to."""
+def hgnas_peaks(testing: Sequence[MeasuredArchitecture]) -> Iterator[PeakRow]:
+    """Yield the peaks of HGNAS's closed form, of architectures in fp32 alone, as it knows no other bits."""
     from sgq.cost.peak_memory import hgnas_peak_bytes
     from sgq.cost.workload import POINTS
     from sgq.models.genotype_rules import is_quantized
 
     whole = [one for one in testing if not is_quantized(one.genotype, POINTS.features)]
-    modelled = [hgnas_peak_bytes(one.genotype, POINTS) for one in whole]
-    return peak_row("HGNAS's closed form, in fp32", modelled, [one.peak_bytes for one in whole])
+    if whole:
+        modelled = [hgnas_peak_bytes(one.genotype, POINTS) for one in whole]
+        yield peak_row("HGNAS's closed form, in fp32", modelled, [one.peak_bytes for one in whole])
 
 
 def dgcnn_peaks() -> Iterator[PeakRow]:
@@ -85,7 +86,7 @@ def model_peaks(*, quick: bool) -> Iterator[PeakRow]:
                 lambda at=baseline: at.model(**at.arguments), unknown=[*own, arguments["x"]], kept=own
             )
             measured = measure_peak(baseline, resident_bytes=baseline.resident_bytes).peak_bytes
-            yield peak_row(f"{name}, 32 bits, {baseline.name}", [trace.peak_bytes], [measured])
+            yield peak_row(f"{name}, {baseline.name}", [trace.peak_bytes], [measured])
         quantized, bucketed = calibrated(model, task, "int8")
         modelled = trace_of_model(quantized, bucketed.sample()).peak_bytes
         measured = integer_peak(lower(quantized, bucketed.sample())).peak_bytes
