@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from benches.bit_tables import LIMIT_DROP
+from benches.tables import empty_table
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -151,7 +152,7 @@ def _meets(key: str, figure: float | None) -> bool:
 
 
 def _search_table(rows: Sequence[SearchRow]) -> Table:
-    table = _empty_table(
+    table = empty_table(
         "hypervolume and saving, shares of what the whole table has: medians (quartiles)",
         ("table", "sampler"),
         ("evaluations", "hypervolume", "", "saving", "", "ended"),
@@ -171,7 +172,7 @@ def _search_table(rows: Sequence[SearchRow]) -> Table:
 
 
 def _rank_table(rows: Sequence[RankRow]) -> Table:
-    table = _empty_table(
+    table = empty_table(
         "cost models: Spearman correlation on assignments left out",
         ("table", "cost model"),
         ("measurements", "median", "quartiles"),
@@ -188,20 +189,9 @@ def _rank_table(rows: Sequence[RankRow]) -> Table:
 
 
 def _summary_table(summary: dict[str, float | None], met: dict[str, bool]) -> Table:
-    table = _empty_table("summary", ("key",), ("measured", "aim", ""))
+    table = empty_table("summary", ("key",), ("measured", "aim", ""))
     for key, figure in summary.items():
         aim = " ".join(map(str, AIMS[key])) if key in AIMS else ""
         verdict = ("met" if met[key] else "MISSED") if key in AIMS else ""
         table.add_row(key, "never" if figure is None else f"{figure:.4g}", aim, verdict)
-    return table
-
-
-def _empty_table(title: str, words: Sequence[str], figures: Sequence[str]) -> Table:
-    from rich.table import Table
-
-    table = Table(title=title)
-    for name in words:
-        table.add_column(name)
-    for name in figures:
-        table.add_column(name, justify="right", no_wrap=True)
     return table

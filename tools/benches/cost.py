@@ -68,6 +68,8 @@ def run(given: argparse.Namespace) -> CostResult:
     measure_profile(one, 1, given)
     training = architectures(two, given.train, part="train", seed=TRAIN_SEED)
     testing, noise = tested(two, given.test, threads=2)
+    known = {one.genotype for one in training}
+    testing = [one for one in testing if one.genotype not in known]
     orders = measure_orders(two, given.orders)
     samples = architectures(one, given.moved, part="train", seed=MOVED_SEED)
     elsewhere, noise_one_thread = tested(one, given.test, threads=1)

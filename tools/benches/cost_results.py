@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benches.tables import empty_table
+
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
@@ -152,7 +154,12 @@ class CostResult:
         return {
             "summary": self.summary,
             "aims": {
-                key: {"aim": " ".join(map(str, AIMS[key])), "met": met} for key, met in self.met.items()
+                key: {
+                    "aim": " ".join(map(str, AIMS[key])),
+                    "met": met,
+                    "verdict": _verdict(key, self.summary, self.met),
+                }
+                for key, met in self.met.items()
             },
             "predictors": [asdict(row) for row in self._rows()],
             "peaks": [asdict(row) for row in (*self.counted_peaks, *self.peaks)],
@@ -188,7 +195,7 @@ def meets(key: str, summary: dict[str, float]) -> bool:
 
 
 def _predictor_table(rows: Sequence[PredictorRow]) -> Table:
-    table = _empty_table(
+    table = empty_table(
         "latency of architectures left out",
         ("predictor",),
         ("threads", "trained on", "tested on", "MAPE", "within 10 %", "pairs in order"),
@@ -207,14 +214,14 @@ def _predictor_table(rows: Sequence[PredictorRow]) -> Table:
 
 
 def _peak_table(rows: Sequence[PeakRow]) -> Table:
-    table = _empty_table("modelled against measured peak", ("what",), ("count", "within 5 %", "worst error"))
+    table = empty_table("modelled against measured peak", ("what",), ("count", "within 5 %", "worst error"))
     for row in rows:
         table.add_row(row.name, str(row.count), str(row.within_5), f"{row.worst_error:.2%}")
     return table
 
 
 def _summary_table(summary: dict[str, float], met: dict[str, bool]) -> Table:
-    table = _empty_table("summary", ("key",), ("measured", "aim", ""))
+    table = empty_table("summary", ("key",), ("measured", "aim", ""))
     for key, figure in summary.items():
         aim = " ".join(map(str, AIMS[key])) if key in AIMS else ""
         table.add_row(key, f"{figure:.4g}", aim, _verdict(key, summary, met) if key in AIMS else "")
@@ -227,14 +234,3 @@ def _verdict(key: str, summary: dict[str, float], met: dict[str, bool]) -> str:
     side, aim = AIMS[key]
     inside = summary[key] <= aim if side == "<=" else summary[key] >= aim
     return "met" if inside else "met at the noise floor"
-
-
-def _empty_table(title: str, words: Sequence[str], figures: Sequence[str]) -> Table:
-    from rich.table import Table
-
-    table = Table(title=title)
-    for name in words:
-        table.add_column(name)
-    for name in figures:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from benches.tables import empty_table
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -16,7 +18,7 @@ ABSENT = "–"
 
 def kernel_table(rows: Sequence[KernelRow], stream: float) -> Table:
     """Return one line a kernel: its time, and its share of what streaming reaches."""
-    table = _table(
+    table = empty_table(
         f"kernels, measured; memory streams at {stream / 1e9:.1f} GB/s here",
         ("kernel", "graph", "runs as"),
         ("ms", "quartiles", "x torch csr", "GB/s", "share of limit", "once each"),
@@ -37,7 +39,7 @@ def kernel_table(rows: Sequence[KernelRow], stream: float) -> Table:
 
 def model_table(rows: Sequence[ModelRow]) -> Table:
     """Return one line a way to run a model."""
-    table = _table(
+    table = empty_table(
         "whole models, measured",
         ("model", "data", "runs as"),
         ("ms", "quartiles", "speedup", "peak MiB", "no features", "argmax equal"),
@@ -60,7 +62,7 @@ def summary_table(
     summary: Mapping[str, float], aims: Mapping[str, float], beside: Mapping[str, float]
 ) -> Table:
     """Return the figures that have an aim, whether they meet it, and those `beside` with prepare() timed."""
-    table = _table("summary", ("key",), ("measured", "aim", "", "with prepare"))
+    table = empty_table("summary", ("key",), ("measured", "aim", "", "with prepare"))
     for key, aim in aims.items():
         figure = summary.get(key)
         met = "not run" if figure is None else "met" if figure >= aim else "MISSED"
@@ -71,14 +73,3 @@ def summary_table(
 
 def _milliseconds(median_s: float, lower_s: float, upper_s: float) -> tuple[str, str]:
     return f"{median_s * 1e3:.2f}", f"{lower_s * 1e3:.2f}–{upper_s * 1e3:.2f}"
-
-
-def _table(title: str, words: Sequence[str], figures: Sequence[str]) -> Table:
-    from rich.table import Table
-
-    table = Table(title=title)
-    for name in words:
-        table.add_column(name)
-    for name in figures:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
