@@ -8,10 +8,9 @@ and sizes, and what the look-up table says of it: that is what GCoDE found to ma
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import struct
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-
-import numpy as np
 
 from sgq.cost.work import Work
 from sgq.models.genotype import (
@@ -55,10 +54,13 @@ SHORTEST_S = 1e-8
 """What an operation without any call takes: its logarithm has to be finite."""
 PLACE = {name: place for place, name in enumerate(COLUMNS)}
 """Where each number stands."""
+STATIC, DYNAMIC = (
+    struct.Struct(f"{len(names)}f") for names in (COLUMNS[: PLACE[SIZES[0]]], (*SIZES, *TIMES, *MEMORY))
+)
+"""How the numbers that an operation has by itself are written, and after them those of its calls."""
 
-
-Row = np.ndarray
-"""What a node knows, [columns]."""
+Row = bytes
+"""What a node knows: `COLUMNS` in fp32, as bytes, of which many are put together at once."""
 
 
 def stage_rows(
@@ -70,10 +72,8 @@ def stage_rows(
     """
     if not isinstance(operation, Head):
         return (_filled(_static(operation), works, seconds, made_bytes),)
-    static = np.zeros(len(COLUMNS), dtype=np.float32)
-    static[PLACE[LINEAR]] = 1.0
-    static[PLACE["input bits"]] = _width(operation.input_bits)
-    static[PLACE["weight bits"]] = _width(operation.weight_bits)
+    bits = {"input": operation.input_bits, "weight": operation.weight_bits}
+    static = _written((LINEAR,), bits)
     layers = zip(works, seconds, made_bytes, strict=True)
     return tuple(_filled(static, (work,), (time,), (size,)) for work, time, size in layers)
 
@@ -84,29 +84,31 @@ def idle_row(operation: Operation) -> Row:
     return _filled(_static(operation), (), (), ())
 
 
-def _filled(static: Row, works: Sequence[Work], seconds: Sequence[float], made_bytes: Sequence[int]) -> Row:
-    row = static.copy()
-    for work in works:
-        row[PLACE["channels in"]] = max(row[PLACE["channels in"]], size_of(work.inputs))
-        row[PLACE["channels out"]] = size_of(work.outputs)
-        row[PLACE["rows"]] = size_of(work.rows)
-        row[PLACE["k"]] = size_of(work.edges / work.rows)
-    row[PLACE["log seconds"]] = math.log(max(sum(seconds), SHORTEST_S))
-    row[PLACE["share of the time"]] = sum(seconds)
-    row[PLACE["log bytes"]] = math.log(max(sum(made_bytes), 1.0))
-    return row
+def _filled(static: bytes, works: Sequence[Work], seconds: Sequence[float], made_bytes: Sequence[int]) -> Row:
+    sizes = (0.0,) * len(SIZES)
+    if works:
+        last = works[-1]
+        widest = max([work.inputs for work in works])
+        sizes = (size_of(widest), size_of(last.outputs), size_of(last.edges / last.rows), size_of(last.rows))
+    total = sum(seconds)
+    held = math.log(max(sum(made_bytes), 1.0))
+    return static + DYNAMIC.pack(*sizes, math.log(max(total, SHORTEST_S)), total, held)
 
 
 @lru_cache(maxsize=2**16)
-def _static(operation: Operation) -> np.ndarray:
+def _static(operation: Operation) -> bytes:
     """Return what a node knows of its operation alone."""
-    row = np.zeros(len(COLUMNS), dtype=np.float32)
-    row[PLACE[operation.verb]] = 1.0
-    for name in _functions(operation):
-        row[PLACE[name]] = 1.0
-    for component, bits in operation.bits.items():
-        row[PLACE[f"{component} bits"]] = _width(bits)
-    return row
+    return _written((operation.verb, *_functions(operation)), operation.bits)
+
+
+def _written(names: Sequence[str], bits: Mapping[str, int]) -> bytes:
+    """Return the numbers of an operation: ones for its names, and its bits."""
+    numbers = [0.0] * PLACE[SIZES[0]]
+    for name in names:
+        numbers[PLACE[name]] = 1.0
+    for component, width in bits.items():
+        numbers[PLACE[f"{component} bits"]] = _width(width)
+    return STATIC.pack(*numbers)
 
 
 def _functions(operation: Operation) -> tuple[str, ...]:

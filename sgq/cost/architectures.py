@@ -28,6 +28,9 @@ from sgq.models.searched import build_genotype
 from sgq.runtime.measuring import measure_peak, stored_bytes
 
 COLUMNS = ("genotype", "part", "nodes", "features", "batch", "classes", "peak_bytes")
+TOGETHER = 48
+"""How many architectures are timed in turn with one another: their rounds are spread over some seconds, in
+which the machine is fast and slow."""
 PROBE_NODES = 64
 """Points of the cloud that ranges are found on: how many there are changes nothing about the program."""
 SETTINGS = TimingSettings(rounds=15, warmup=2, attempts=2, least_sample_s=2e-3)
@@ -148,7 +151,7 @@ def measure_listed(
     workload: Workload,
     *,
     part: str,
-    together: int = 8,
+    together: int = TOGETHER,
     settings: TimingSettings = SETTINGS,
     pace: Pace | None = None,
     on_progress: Callable[[int], None] = lambda done: None,

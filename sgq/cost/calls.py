@@ -11,7 +11,7 @@ from sgq.cost.work import Call, Runtime, Value
 from sgq.cost.workload import Workload
 from sgq.errors import ModelError
 from sgq.models.genotype import Aggregate, EdgeMlp, Genotype, Sample
-from sgq.models.genotype_rules import INPUT, computes_narrow, last_features, walk_of
+from sgq.models.genotype_rules import INPUT, last_features, walk_of
 
 HEAD = -2
 """The position of the head."""
@@ -54,8 +54,8 @@ class Calls:
 
 def pieces_of(genotype: Genotype, workload: Workload) -> tuple[Piece, ...]:
     """Return what runs a genotype, position by position; raise ModelError for one that cannot run."""
-    stages, kept = walk_of(genotype, workload.features, has_edges=workload.has_edges)
-    runtime: Runtime = "integer" if computes_narrow(genotype, stages) else "float"
+    stages, kept, quantized = walk_of(genotype, workload.features, has_edges=workload.has_edges)
+    runtime: Runtime = "integer" if quantized else "float"
     rows, clouds = workload.rows, workload.batch
     values = {INPUT: Value(rows, workload.features, kept.get(INPUT, FLOAT_BITS))}
     edges = Value(rows, 0, edges=workload.edges * clouds) if workload.has_edges else None

@@ -6,7 +6,7 @@ are unpacked alike; what differs by size is on the axes of a grid.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from quantizers.spec import FLOAT_BITS
 from sgq.cost.footprint import kept_in_float
@@ -33,8 +33,7 @@ WRITING_CODES: tuple[Kind, ...] = ("assemble", "linear")
 """Kinds whose time is mostly that of a row's end: fp32 and codes are apart."""
 
 
-@dataclass(frozen=True, order=True)
-class Category:
+class Category(NamedTuple):
     """Works whose times differ by size alone."""
 
     runtime: Runtime
@@ -90,7 +89,7 @@ def coordinates(work: Work) -> tuple[float, ...]:
         "inputs": work.inputs,
         "outputs": work.outputs,
     }
-    return tuple(max(1.0, float(numbers[axis])) for axis in AXES[work.kind])
+    return tuple([max(1.0, numbers[axis]) for axis in AXES[work.kind]])
 
 
 def repetitions(work: Work) -> int:

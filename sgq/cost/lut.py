@@ -11,6 +11,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,8 +25,7 @@ FREE = ("random",)
 """Kinds that take no time on integers: random neighbours are drawn once."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """What the table says of a work: seconds, and whether its size is outside of what was measured."""
 
     seconds: float
@@ -34,20 +34,20 @@ class Entry:
 
 @dataclass(frozen=True)
 class Grid:
-    """Log-seconds [points of each axis] of one category; `axes` are the logarithms of its sizes.
+    """Log-seconds of one category, of all points with the last axis fastest; `axes` are logarithms of sizes.
 
     Past its ends time grows with the power `growth` of each size.
     """
 
     axes: tuple[tuple[float, ...], ...]
-    log_seconds: np.ndarray
+    log_seconds: tuple[float, ...]
     growth: tuple[float, ...]
 
     def at(self, place: tuple[float, ...]) -> Entry:
         """Return the time at a place, multilinear in logarithms."""
         extrapolated = False
         beyond = 0.0
-        corners: list[tuple[tuple[int, ...], float]] = [((), 1.0)]
+        corners = [(0, 1.0)]
         for axis, size, power in zip(self.axes, place, self.growth, strict=True):
             coordinate = math.log(size)
             inside = min(max(coordinate, axis[0]), axis[-1])
@@ -56,16 +56,15 @@ class Grid:
                 beyond += power * max(0.0, coordinate - inside)
             upper = min(max(bisect_left(axis, inside), 1), len(axis) - 1)
             if upper == 0:
-                corners = [((*corner, 0), weight) for corner, weight in corners]
                 continue
             share = (inside - axis[upper - 1]) / (axis[upper] - axis[upper - 1])
             corners = [
-                ((*corner, at), weight * part)
+                (corner * len(axis) + at, weight * part)
                 for corner, weight in corners
                 for at, part in ((upper - 1, 1.0 - share), (upper, share))
                 if part
             ]
-        logs = sum(weight * float(self.log_seconds[corner]) for corner, weight in corners)
+        logs = sum([weight * self.log_seconds[corner] for corner, weight in corners])
         return Entry(math.exp(logs + beyond), extrapolated)
 
 
@@ -125,7 +124,8 @@ def _grid(category: Category, places: dict[tuple[float, ...], list[float]]) -> G
         values[index] = np.log(np.median(seconds))
     logs = tuple(np.log(axis) for axis in axes)
     growth = tuple(GROWTH.get((category.kind, axis), 1.0) for axis in AXES[category.kind])
-    return Grid(tuple(tuple(axis.tolist()) for axis in logs), _growing(_filled(values, logs)), growth)
+    growing = _growing(_filled(values, logs))
+    return Grid(tuple(tuple(axis.tolist()) for axis in logs), tuple(growing.ravel().tolist()), growth)
 
 
 def _filled(values: np.ndarray, axes: tuple[np.ndarray, ...]) -> np.ndarray:

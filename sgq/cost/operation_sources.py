@@ -19,8 +19,9 @@ from sgq.cost.pace import Pace
 from sgq.cost.timing import THOROUGH, Call, TimingSettings, time_calls
 from sgq.errors import ProfileError, nearest_name
 
-TOGETHER = 8
-"""How many operations are measured in turn with one another: their inputs are in memory together."""
+TOGETHER = 32
+"""How many operations are measured in turn with one another: the more, the longer their rounds are spread
+over, in which the machine is fast and slow; but their inputs are in memory together."""
 
 MODULES = ("sgq.cost.rates", "sgq.cost.space_operations")
 """Where the sources are registered, in the order in which they are measured."""

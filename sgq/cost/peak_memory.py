@@ -105,18 +105,20 @@ def lives_of(pieces: Sequence[Piece], asked: Sequence[frozenset[int]]) -> list[t
     if integer:
         later.update([piece.sampled_at for piece in pieces if piece.setting.draws])
     lives = []
-    for piece, own in zip(reversed(pieces), reversed(asked), strict=True):
+    for (_, setting, reads, sampled_at), own in zip(reversed(pieces), reversed(asked), strict=True):
         found = []
-        for place, number in enumerate(piece.reads):
-            ends = place in own and number not in later
-            found.append(ENDS if ends else INPUT_STAYS if number == INPUT else STAYS)
-            if ends:
+        for place, number in enumerate(reads):
+            if number not in later and place in own:
                 later.add(number)
-        if piece.setting.given > len(found):
-            ends = integer and len(found) in own and piece.sampled_at not in later
-            if ends:
-                later.add(piece.sampled_at)
-            found.append(ENDS if ends else STAYS)
+                found.append(ENDS)
+            else:
+                found.append(INPUT_STAYS if number == INPUT else STAYS)
+        if setting.edges is not None and not setting.samples:
+            if integer and sampled_at not in later and len(found) in own:
+                later.add(sampled_at)
+                found.append(ENDS)
+            else:
+                found.append(STAYS)
         lives.append(tuple(found))
     lives.reverse()
     return lives

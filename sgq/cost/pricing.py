@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from quantizers.packing import BYTE_BITS
 from quantizers.spec import FLOAT_BITS
 from sgq.cost.architecture_graph import Row, idle_row, stage_rows
-from sgq.cost.calls import Piece, pieces_of
+from sgq.cost.calls import HEAD, Piece, pieces_of
 from sgq.cost.energy import energy_j
 from sgq.cost.footprint import value_bytes
 from sgq.cost.lut import Entry, LookUpTable
@@ -112,7 +112,8 @@ class Pricer:
         """Return the price of each genotype; raise ModelError for one that cannot run."""
         with _no_collection():
             if not self._predicts(workload):
-                return [self._price(self._walked(genotype, workload), workload) for genotype in genotypes]
+                source = self.source(workload)
+                return [self._price(self._walked(genotype, workload), source) for genotype in genotypes]
             return [
                 price
                 for first in range(0, len(genotypes), TOGETHER)
@@ -141,8 +142,9 @@ class Pricer:
         walks = [self._walked(genotype, workload) for genotype in genotypes]
         with torch.inference_mode():
             found = self.predictor(self._read(walks, workload)).tolist()
+        source = self.source(workload)
         return [
-            self._price(walk, workload, latency_s=latency, peak_bytes=round(peak))
+            self._price(walk, source, latency_s=latency, peak_bytes=round(peak))
             for walk, (latency, peak) in zip(walks, found, strict=True)
         ]
 
@@ -193,7 +195,7 @@ class Pricer:
     def _price(
         self,
         walk: _Walk,
-        workload: Workload,
+        source: str,
         *,
         latency_s: float | None = None,
         peak_bytes: int | None = None,
@@ -212,7 +214,7 @@ class Pricer:
             energy_j=None if power is None else energy_j(self.profile, compute_s=seconds).total_j,
             flops=sum([stage.flops for stage in stages]),
             bytes_moved=sum([stage.bytes_moved for stage in stages]),
-            source=self.source(workload),
+            source=source,
             extrapolated=any([stage.extrapolated for stage in stages]),
         )
 
@@ -241,12 +243,13 @@ class _Walk(NamedTuple):
 
     def rows(self) -> list[Row]:
         """Return the rows of all positions, idle ones too, then of the head."""
-        by_position = {piece.position: stage for piece, stage in zip(self.pieces, self.stages, strict=True)}
         rows: list[Row] = []
-        for position, operation in enumerate(self.genotype.positions):
-            stage = by_position.get(position)
-            rows += (idle_row(operation),) if stage is None else stage.rows
-        rows += self.stages[-1].rows
+        operations = self.genotype.positions
+        for piece, stage in zip(self.pieces, self.stages, strict=True):
+            # Positions that do nothing are no pieces; the head stands after all of them.
+            until = piece.position if piece.position != HEAD else len(operations)
+            rows += [idle_row(operations[idle]) for idle in range(len(rows), until)]
+            rows += stage.rows
         return rows
 
 

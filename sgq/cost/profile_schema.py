@@ -85,7 +85,8 @@ class FingerprintPart(Part):
 class PacePart(Part):
     """See `sgq.cost.pace.Pace`."""
 
-    products_s: Positive
+    product_s: Positive
+    neighbours_s: Positive
     interpreter_s: Positive
 
 

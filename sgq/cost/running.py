@@ -50,12 +50,16 @@ class BoundCalls(Workspace):
 
 
 def runnable(work: Work) -> Runnable:
-    """Return a call that does a work on random numbers: it computes what a model would, every time."""
-    torch.manual_seed(SEED)
-    if work.runtime == "float":
-        return _in_torch(work)
-    workspace = BoundCalls()
-    held = _on_integers(work, workspace)
+    """Return a call that does a work on random numbers: it computes what a model would, every time.
+
+    The numbers are always the same; torch's generator is left as it was.
+    """
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(SEED)
+        if work.runtime == "float":
+            return _in_torch(work)
+        workspace = BoundCalls()
+        held = _on_integers(work, workspace)
     launches = workspace.launches
 
     def run() -> object:

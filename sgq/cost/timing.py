@@ -171,8 +171,9 @@ def _slowness(pace: Pace, taken: Mapping[str, Latency], place: int) -> Iterator[
     looks = [
         taken[_look_name(at, field.name)].rounds_s for at in (place, place + 1) for field in fields(Pace)
     ]
-    for products_s, interpreter_s, later_products_s, later_interpreter_s in zip(*looks, strict=True):
-        before, after = Pace(products_s, interpreter_s), Pace(later_products_s, later_interpreter_s)
+    count = len(fields(Pace))
+    for seconds in zip(*looks, strict=True):
+        before, after = Pace(*seconds[:count]), Pace(*seconds[count:])
         yield math.sqrt(pace.slowness(before) * pace.slowness(after))
 
 

@@ -10,6 +10,7 @@ from quantizers.spec import FLOAT_BITS
 from sgq.errors import ModelError
 from sgq.models.genotype import (
     MOST_CROSSINGS,
+    OPERATIONS,
     Aggregate,
     Combine,
     Communicate,
@@ -27,6 +28,13 @@ RowsOf = Literal["nodes", "graphs"]
 HEAD: Literal["head"] = "head"
 INPUT = -1
 """Where the data's own features come from, as a position."""
+READ_AS = {
+    kind: (component, f"{component}_bits")
+    for kind in OPERATIONS.values()
+    for component in kind.bit_components()
+    if component != "weight"
+}
+"""As which component each operation reads its features, and the field that says in how many bits."""
 
 
 class Features(NamedTuple):
@@ -60,7 +68,7 @@ class Stage(NamedTuple):
     def has_matrix(self) -> bool:
         """Whether it has a weight that can be quantized: that of a single channel is a vector."""
         single = isinstance(self.operation, Combine) and self.read.channels == 1
-        return "weight" in self.operation.bits and not single
+        return "weight" in self.operation.bit_components() and not single
 
     @property
     def reads(self) -> tuple[Features, ...]:
@@ -87,11 +95,13 @@ class Fault:
 class Walked(NamedTuple):
     """The stages of a genotype, and the bits in which features are kept by the position that made them.
 
-    Features that nothing reads in bits are in fp32.
+    Features that nothing reads in bits are in fp32. `quantized` tells whether anything is below 32 bits that
+    is read, or is a weight.
     """
 
     stages: tuple[Stage, ...]
     kept_bits: dict[int, int]
+    quantized: bool
 
 
 def walk_of(genotype: Genotype, in_channels: int, *, has_edges: bool = False) -> Walked:
@@ -103,7 +113,14 @@ def walk_of(genotype: Genotype, in_channels: int, *, has_edges: bool = False) ->
     faults = list(walk.faults())
     if faults:
         raise ModelError(f'"{genotype.name}" cannot run: ' + "; ".join(map(str, faults)))
-    return Walked(tuple(walk.stages), {read.made_by: one[2] for read, one in walk.readers.items()})
+    kept = {read.made_by: one[2] for read, one in walk.readers.items()}
+    weights = [genotype.head.weight_bits]
+    weights += [
+        one.operation.weight_bits
+        for one in walk.stages
+        if isinstance(one.operation, Combine | EdgeMlp) and one.has_matrix
+    ]
+    return Walked(tuple(walk.stages), kept, min(*weights, *kept.values()) < FLOAT_BITS)
 
 
 def stages_of(genotype: Genotype, in_channels: int, *, has_edges: bool = False) -> tuple[Stage, ...]:
@@ -118,20 +135,7 @@ def faults_of(genotype: Genotype, in_channels: int, *, has_edges: bool = False) 
 
 def is_quantized(genotype: Genotype, in_channels: int, *, has_edges: bool = False) -> bool:
     """Whether a genotype computes with anything below 32 bits; raise ModelError as `stages_of` does."""
-    return computes_narrow(genotype, stages_of(genotype, in_channels, has_edges=has_edges))
-
-
-def computes_narrow(genotype: Genotype, stages: tuple[Stage, ...]) -> bool:
-    """Whether anything that the stages of a genotype read, or a weight, has fewer than 32 bits."""
-    head = genotype.head
-    if min(head.input_bits, head.weight_bits) < FLOAT_BITS:
-        return True
-    return any(
-        bits < FLOAT_BITS and (component != "weight" or stage.has_matrix)
-        for stage in stages
-        if stage.reads
-        for component, bits in stage.operation.bits.items()
-    )
+    return walk_of(genotype, in_channels, has_edges=has_edges).quantized
 
 
 def last_features(stages: tuple[Stage, ...], in_channels: int) -> Features:
@@ -169,12 +173,11 @@ class _Walk:
         for place, stage in enumerate(self.stages):
             if isinstance(stage.operation, Sample) and stage.position not in asked:
                 self.stages[place] = stage = stage._replace(idle=True)
-            if stage.reads:
-                for component, bits in stage.operation.bits.items():
-                    if component != "weight" and not self._agrees(
-                        stage.position, stage.read, component, bits
-                    ):
-                        yield self._clash(stage.position, stage.read, component, bits)
+            read_as = READ_AS.get(type(stage.operation))
+            if read_as is not None and stage.reads:
+                component, bits = read_as[0], getattr(stage.operation, read_as[1])
+                if not self._agrees(stage.position, stage.read, component, bits):
+                    yield self._clash(stage.position, stage.read, component, bits)
         bits = self.genotype.head.input_bits
         if not self._agrees(HEAD, self.now, "input", bits):
             yield self._clash(HEAD, self.now, "input", bits)

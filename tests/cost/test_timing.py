@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain, repeat
 from pathlib import Path
 
@@ -196,14 +196,14 @@ def test_samples_are_those_at_the_usual_pace() -> None:
     machine = Machine()
     slow = itertools.count()
 
-    def reference(name: str, seconds: float) -> Callable[[], None]:
+    def reference(seconds: float) -> Callable[[], None]:
         def run() -> None:
-            machine.now_s += seconds * (3.0 if next(slow) >= 8 else 1.0)
+            machine.now_s += seconds * (3.0 if next(slow) >= 12 else 1.0)
 
         return run
 
-    pace = Pace(products_s=2.0, interpreter_s=0.5)
-    calls = {"products_s": reference("products_s", 2.0), "interpreter_s": reference("interpreter_s", 0.5)}
+    pace = Pace(product_s=2.0, neighbours_s=1.0, interpreter_s=0.5)
+    calls = {name: reference(seconds) for name, seconds in asdict(pace).items()}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(timing, "reference_calls", lambda: calls)
         found = time_calls(
@@ -213,17 +213,16 @@ def test_samples_are_those_at_the_usual_pace() -> None:
             waiting=machine.waiting,
             pace=pace,
         )
-    # Four looks at two references before the machine slows down: two rounds of them, before and after.
+    # Four looks at three references before the machine slows down: two rounds of them, before and after.
     assert found["call"] == Timing(6, 4.0, 4.0, 4.0)
 
 
 def test_a_pace_that_is_half_as_fast_halves_the_seconds() -> None:
-    usual, now = Pace(products_s=1.0, interpreter_s=4.0), Pace(products_s=4.0, interpreter_s=4.0)
-    assert usual.slowness(now) == 2.0
+    usual, now = Pace(1.0, 3.0, 4.0), Pace(4.0, 6.0, 4.0)
+    assert usual.slowness(now) == pytest.approx(2.0)
     assert usual.slowness(usual) == 1.0
 
 
 def test_the_usual_pace_is_measured_here() -> None:
     pace = usual_pace(seconds=0.01)
-    assert 0.0 < pace.interpreter_s < 1.0
-    assert 0.0 < pace.products_s < 1.0
+    assert all(0.0 < seconds < 1.0 for seconds in asdict(pace).values())
