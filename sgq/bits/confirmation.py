@@ -3,7 +3,9 @@
 Of many noisy measurements around a limit the best one is lucky. Trials that the cost model believes inside
 the limit are finetuned anew, with other seeds and, where there are any, from other trainings of the float
 model. The smallest one wins whose mean holds the limit by one standard error, of repeats and nodes together,
-as Breiman et al. choose a tree (1984, 3.4.3). What varies much has to hold the limit by more.
+as Breiman et al. choose a tree (1984, 3.4.3). What varies much has to hold the limit by more. From the first
+one that holds on, what is measured are smaller assignments that the model, which knows the repeats by then,
+expects to hold as well.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import hashlib
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +25,15 @@ from sgq.bits.front import front_of
 from sgq.bits.gaussian_process import GaussianProcess
 from sgq.bits.limits import ROUNDING
 from sgq.bits.proposals import squashed
+from sgq.bits.refinement import Known, Refiner
 from sgq.bits.searching import SearchResult, search
 from sgq.bits.space import Assignment, Space
 from sgq.bits.trials import Evaluation, Trial
 
 CANDIDATES = 3
 REPEATS = 10
-ROUNDS = 8
+ROUNDS, SMALLER_ROUNDS = 8, 4
+"""Rounds until one holds, and rounds below it."""
 SINGLE_PRECISION = 1e-5
 """So far from an accuracy may the cost model's mean be by rounding alone."""
 
@@ -61,7 +65,7 @@ class Confirmation:
 class Confirmed:
     """All trials that were measured again, and the smallest of them that holds; None where none does.
 
-    `interrupted`: Ctrl-C ended the repeats.
+    Those that the search did not have are numbered after its own. `interrupted`: Ctrl-C ended the repeats.
     """
 
     chosen: Confirmation | None
@@ -105,21 +109,78 @@ def confirm(
     """Measure trials again, from the smallest up, until the mean of one holds the limit less its error.
 
     Up to eight rounds of three candidates, with ten repeats each or, of several trainings, as many as give
-    each training as many turns. Finished repeats are in the storage beside the search, and are resumed.
+    each training as many turns; then up to four rounds of smaller ones (`sgq.bits.refinement`). Finished
+    repeats are in the storage beside the search, and are resumed.
     """
+    rounds = _Rounds(accuracy, least_accuracy, storage, workers)
     ranked = believed_inside(result, least_accuracy)
-    measured: list[Confirmation] = []
     for number in range(ROUNDS):
         candidates = ranked[number * CANDIDATES : (number + 1) * CANDIDATES]
+        if not candidates or rounds.chosen is not None or rounds.interrupted:
+            break
+        rounds.measure(candidates, f"{study}-confirm-{number}")
+    for number in range(SMALLER_ROUNDS):
+        if rounds.chosen is None or rounds.interrupted:
+            break
+        candidates = _smaller(result, rounds, rounds.chosen)
         if not candidates:
             break
-        found = _measured(candidates, accuracy, storage, f"{study}-confirm-{number}", workers)
-        measured += found.measured
-        holding = [item for item in found.measured if item.least_accuracy >= least_accuracy - ROUNDING]
-        if holding or found.interrupted:
-            smallest = min(holding, key=lambda item: item.trial.memory, default=None)
-            return Confirmed(smallest, tuple(measured), found.interrupted)
-    return Confirmed(None, tuple(measured))
+        rounds.measure(candidates, f"{study}-smaller-{number}")
+    return Confirmed(rounds.chosen, tuple(rounds.measured), rounds.interrupted)
+
+
+class _Rounds:
+    """Candidates that were measured again, round by round, and the smallest of them that holds."""
+
+    def __init__(
+        self, accuracy: DeferredAccuracy, least_accuracy: float, storage: str | Path | None, workers: int
+    ) -> None:
+        self.accuracy = accuracy
+        self.least_accuracy = least_accuracy
+        self.measured: list[Confirmation] = []
+        self.tried: list[Trial] = []
+        self.interrupted = False
+        self._storage = storage
+        self._workers = workers
+
+    def measure(self, candidates: Sequence[Trial], study: str) -> None:
+        """Measure all repeats of some candidates, which are in a study of their own."""
+        found = _measured(candidates, self.accuracy, self._storage, study, self._workers)
+        self.measured += found.measured
+        self.tried += candidates
+        self.interrupted = found.interrupted
+
+    @property
+    def chosen(self) -> Confirmation | None:
+        """The one of least memory that holds the limit less its error."""
+        least = self.least_accuracy - ROUNDING
+        holding = (item for item in self.measured if item.least_accuracy >= least)
+        return min(holding, key=lambda item: item.trial.memory, default=None)
+
+
+def _smaller(result: SearchResult, rounds: _Rounds, chosen: Confirmation) -> list[Trial]:
+    """Return assignments below the chosen one that the cost model expects to hold: trials, or new ones."""
+    space, memory = result.space, rounds.accuracy.built.space.memory.of_codes
+    again = {space.codes(item.trial.assignment): item for item in rounds.measured}
+    once = {space.codes(trial.assignment): trial for trial in result.trials}
+    alone = {codes: trial.sure for codes, trial in once.items() if codes not in again and trial.sure}
+    accuracies = [*alone.values(), *(item.least_accuracy for item in again.values())]
+    known = Known(
+        codes=np.array([*alone, *again]),
+        above=np.array(accuracies) - rounds.least_accuracy,
+        repeats=np.array([1] * len(alone) + [len(item.accuracies) for item in again.values()]),
+    )
+    failed = [codes for codes, trial in once.items() if trial.state == "failed"]
+    tried = [space.codes(trial.assignment) for trial in rounds.tried]
+    wanted = Refiner(space, memory, seed=rounds.accuracy.built.seed).smaller(
+        known, space.codes(chosen.trial.assignment), excluded=[*failed, *tried], count=CANDIDATES
+    )
+    number = 1 + max(trial.number for trial in (*result.trials, *rounds.tried))
+    new = [
+        Trial(number + place, space.assignment(codes), float(memory(np.array([codes]))[0]), accuracy=None)
+        for place, codes in enumerate(wanted)
+    ]
+    return [once.get(codes, trial) for codes, trial in zip(wanted, new, strict=True)]
 
 
 def believed_inside(result: SearchResult, least_accuracy: float) -> list[Trial]:
@@ -179,7 +240,12 @@ def _measured(
         ]
         if len(own) == repeats:
             accuracies = tuple(repeat.accuracy or 0.0 for repeat in own)
-            found.append(Confirmation(trial, accuracies, _error_over_nodes(own)))
+            item = Confirmation(trial, accuracies, _error_over_nodes(own))
+            if trial.accuracy is None:  # the search did not measure it
+                error = item.accuracy - item.least_accuracy
+                seconds = math.fsum(repeat.seconds for repeat in own)
+                trial = replace(trial, accuracy=item.accuracy, error=error, seconds=seconds)
+            found.append(replace(item, trial=trial))
     return Confirmed(None, tuple(found), result.interrupted)
 
 

@@ -68,30 +68,39 @@ class GaussianProcess:
         self._ends = np.cumsum([step.shape[1] for step in steps])[:-1]
         self._logarithms = START
 
-    def fit(self, codes: np.ndarray, values: np.ndarray, *, tune: bool = True) -> None:
+    def fit(
+        self,
+        codes: np.ndarray,
+        values: np.ndarray,
+        *,
+        repeats: np.ndarray | None = None,
+        tune: bool = True,
+    ) -> None:
         """Condition on measurements: codes [trials, axes], values [trials].
 
+        Each value is the mean of so many `repeats` [trials] (default: of one), which share the noise out.
         `tune` finds the kernel's sizes, those of the axes and the noise anew by their marginal likelihood.
         """
+        shares = 1.0 / np.asarray(np.ones(len(values)) if repeats is None else repeats, dtype=float)
         self._centre, self._spread = float(values.mean()), float(values.std()) or 1.0
         scaled = (values - self._centre) / self._spread
         if tune and len(values) >= FEWEST_TO_TUNE:
-            self._tune(codes, scaled)
+            self._tune(codes, scaled, shares)
         self._known = self._features(codes)
         kernel = _kernel(self._logarithms, _parts(self._known, self._known))
-        kernel[np.diag_indices_from(kernel)] += np.exp(self._logarithms[3]) + JITTER
+        kernel[np.diag_indices_from(kernel)] += np.exp(self._logarithms[3]) * shares + JITTER
         self._factor = cho_factor(kernel, lower=True, check_finite=False)
         self._weights = cho_solve(self._factor, scaled, check_finite=False)
 
-    def _tune(self, codes: np.ndarray, scaled: np.ndarray) -> None:
+    def _tune(self, codes: np.ndarray, scaled: np.ndarray, shares: np.ndarray) -> None:
         if len(scaled) > MOST_TO_TUNE:
             taken = np.linspace(0, len(scaled) - 1, MOST_TO_TUNE).astype(np.int64)
-            codes, scaled = codes[taken], scaled[taken]
+            codes, scaled, shares = codes[taken], scaled[taken], shares[taken]
         rows = [step[codes[:, axis]] for axis, step in enumerate(self._steps)]
         found = minimize(
             _negative_evidence,
             np.concatenate((self._logarithms, self._axis_logarithms)),
-            args=(self._trend(codes), np.array([row @ row.T for row in rows]), scaled),
+            args=(self._trend(codes), np.array([row @ row.T for row in rows]), scaled, shares),
             jac=True,
             method="L-BFGS-B",
             bounds=(*BOUNDS, *[AXIS_BOUNDS] * len(rows)),
@@ -116,7 +125,7 @@ class GaussianProcess:
 
     @property
     def noise(self) -> float:
-        """The standard deviation of a measurement around its mean, as fitted."""
+        """The standard deviation of one measurement around its mean, as fitted."""
         return self._spread * float(np.exp(self._logarithms[3] / 2))
 
     def predict(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -224,11 +233,12 @@ def _kernel(logarithms: np.ndarray, parts: Parts) -> np.ndarray:
 
 
 def _negative_evidence(
-    logarithms: np.ndarray, trend: np.ndarray, own: np.ndarray, values: np.ndarray
+    logarithms: np.ndarray, trend: np.ndarray, own: np.ndarray, values: np.ndarray, shares: np.ndarray
 ) -> tuple[float, np.ndarray]:
     """Return minus the logarithm of the evidence, with wide priors, and its gradient.
 
-    logarithms: those of trend, main, pairs, noise and of each axis's size; own: k_i [axes, trials, trials]
+    logarithms: those of trend, main, pairs, noise and of each axis's size; own: k_i [axes, trials, trials];
+    shares: how much of the noise each value has [trials]
     """
     axes, trials = own.shape[:2]
     sizes, axis_sizes = np.exp(logarithms[: len(BOUNDS)]), np.exp(logarithms[len(BOUNDS) :])
@@ -238,7 +248,7 @@ def _negative_evidence(
     squares = (axis_sizes**2 @ flat_squares).reshape(trials, trials)
     parts = _combined(np.outer(trend, trend), total.copy(), squares, axes)
     kernel = _kernel(logarithms, parts)
-    kernel[np.diag_indices_from(kernel)] += sizes[3] + JITTER
+    kernel[np.diag_indices_from(kernel)] += sizes[3] * shares + JITTER
     factor = cho_factor(kernel, lower=True, check_finite=False)
     inverse = cho_solve(factor, np.eye(trials), check_finite=False)
     weights = inverse @ values
@@ -248,7 +258,7 @@ def _negative_evidence(
     evidence = 0.5 * values @ weights + np.log(np.diag(factor[0])).sum() + 0.5 * away @ away
     slope = inverse - np.outer(weights, weights)
     of_sizes = [size * np.vdot(slope, part) for size, part in zip(sizes[:3], parts, strict=True)]
-    of_sizes.append(sizes[3] * np.trace(slope))
+    of_sizes.append(sizes[3] * np.diag(slope) @ shares)
     of_main = flat @ slope.ravel()
     of_pairs = flat @ (slope * total).ravel() - axis_sizes * (flat_squares @ slope.ravel())
     per_pair = 2.0 * sizes[2] / max(axes * (axes - 1), 1)

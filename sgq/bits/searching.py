@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, floor
 from pathlib import Path
 
@@ -182,11 +182,7 @@ def _alone(
 
 def _result(study: optuna.Study, job: Work, *, interrupted: bool) -> SearchResult:
     records = records_of(job.space, study.get_trials(deepcopy=False))
-    whole = [record for record in records if record.state == "finished" and record.accuracy is not None]
-    front = front_of(
-        np.array([record.memory for record in whole]),
-        np.array([record.accuracy for record in whole], dtype=float),
-    )
+    whole = _whole(records)
     reference = reference_of(job.space, records)
     inside = [
         record
@@ -198,7 +194,7 @@ def _result(study: optuna.Study, job: Work, *, interrupted: bool) -> SearchResul
     return SearchResult(
         space=job.space,
         trials=records,
-        front=tuple(whole[index] for index in front),
+        front=_front(whole),
         best=best_of(inside or known, job.limits if inside else _nearest(job.limits, known)),
         feasible=bool(inside),
         limits=job.limits,
@@ -206,6 +202,23 @@ def _result(study: optuna.Study, job: Work, *, interrupted: bool) -> SearchResul
         remark="" if inside else _remark(job, known, records, reference),
         interrupted=interrupted,
     )
+
+
+def with_trials(result: SearchResult, added: Sequence[Trial]) -> SearchResult:
+    """Return a result with trials that were measured after the search: among its trials, and on its front."""
+    trials = (*result.trials, *added)
+    return replace(result, trials=trials, front=_front(_whole(trials)))
+
+
+def _whole(trials: Sequence[Trial]) -> list[Trial]:
+    """Return the trials that had their full budget."""
+    return [trial for trial in trials if trial.state == "finished" and trial.accuracy is not None]
+
+
+def _front(whole: Sequence[Trial]) -> tuple[Trial, ...]:
+    memory = np.array([trial.memory for trial in whole])
+    accuracy = np.array([trial.accuracy for trial in whole], dtype=float)
+    return tuple(whole[index] for index in front_of(memory, accuracy))
 
 
 def best_of(trials: Sequence[Trial], limits: Limits) -> Trial | None:

@@ -14,7 +14,7 @@ from sgq.bits.confirmation import Confirmation, confirm
 from sgq.bits.deferred import DeferredAccuracy
 from sgq.bits.limits import Limits
 from sgq.bits.planned_space import PlannedSpace
-from sgq.bits.searching import STUDY, SearchResult, search
+from sgq.bits.searching import STUDY, SearchResult, search, with_trials
 from sgq.bits.trials import Trial
 from sgq.errors import SearchError
 
@@ -25,7 +25,8 @@ class Selection:
 
     `confirmed` is the confirmation of the chosen trial; None where accuracy is not limited, or where no
     candidate held the limit less its error again (then the chosen one came nearest to it). Measuring
-    them took `confirm_s` seconds.
+    them took `confirm_s` seconds. `refined` are those among the result's trials that were not measured before
+    that, but proposed by what it found.
     """
 
     result: SearchResult
@@ -34,6 +35,7 @@ class Selection:
     confirmations: tuple[Confirmation, ...]
     least_accuracy: float | None
     confirm_s: float = 0.0
+    refined: tuple[Trial, ...] = ()
 
     @property
     def again(self) -> Confirmation | None:
@@ -93,13 +95,16 @@ def select_bits(
         return Selection(result, result.best, None, (), least)
     began = time.perf_counter()
     confirmed = confirm(result, accuracy, least_accuracy=least, storage=storage, study=study, workers=workers)
+    known = {trial.number for trial in result.trials}
+    refined = tuple(item.trial for item in confirmed.measured if item.trial.number not in known)
     return Selection(
-        result=replace(result, interrupted=confirmed.interrupted),
+        result=replace(with_trials(result, refined), interrupted=confirmed.interrupted),
         chosen=result.best if confirmed.nearest is None else confirmed.nearest.trial,
         confirmed=confirmed.chosen,
         confirmations=confirmed.measured,
         least_accuracy=least,
         confirm_s=time.perf_counter() - began,
+        refined=refined,
     )
 
 

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sgq.bits import Evaluation, SearchResult, Space, Trial, confirmation, search
-from sgq.bits.confirmation import CANDIDATES, REPEATS, ROUNDS, Confirmation, believed_inside, confirm
+from sgq.bits import Evaluation, SearchResult, Space, Trial, confirmation, refinement, search
+from sgq.bits.confirmation import (
+    CANDIDATES,
+    REPEATS,
+    ROUNDS,
+    SMALLER_ROUNDS,
+    Confirmation,
+    believed_inside,
+    confirm,
+)
 from sgq.bits.deferred import DeferredAccuracy
 from sgq.bits.space import Assignment
 from tests.bits.tables import CHOICES, SPACE, TOP, accuracy, memory
@@ -30,14 +39,20 @@ def believe(monkeypatch: pytest.MonkeyPatch) -> Believe:
             def __init__(self, space: Space) -> None:
                 self.space = space
 
-            def fit(self, codes: np.ndarray, values: np.ndarray) -> None:
+            def fit(
+                self, codes: np.ndarray, values: np.ndarray, *, repeats: np.ndarray | None = None
+            ) -> None:
                 assert codes.shape == (len(values), len(self.space.axes))
+                assert repeats is None or repeats.shape == values.shape
+
+            def mean(self, codes: np.ndarray) -> np.ndarray:
+                return np.array([belief(self.space.assignment(row)) for row in codes.tolist()])
 
             def predict(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-                means = [belief(self.space.assignment(row)) for row in codes.tolist()]
-                return np.array(means), np.zeros(len(means))
+                return self.mean(codes), np.full(len(codes), 1e-9)
 
         monkeypatch.setattr(confirmation, "GaussianProcess", Model)
+        monkeypatch.setattr(refinement, "GaussianProcess", Model)
 
     return put
 
@@ -210,7 +225,10 @@ def test_every_candidate_of_a_round_has_as_many_repeats_on_each_training(
     assert chosen == measured[1]
 
 
-def test_rounds_go_on_until_one_surely_holds(tmp_path: Path, believe: Believe) -> None:
+def test_rounds_go_on_until_one_surely_holds(
+    tmp_path: Path, believe: Believe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirmation, "SMALLER_ROUNDS", 0)
     believe(lambda assignment: memory(assignment) / 1000 + accuracy(assignment) / 1e6)
     result = searched(least=0.825)
     ranked = believed_inside(result, 0.825)
@@ -251,7 +269,10 @@ def test_what_cannot_be_measured_again_is_not_confirmed_but_others_are(
     assert widths(measured) == widths([chosen]) == [(8, 4, 8, 4)]
 
 
-def test_one_that_cannot_be_measured_again_does_not_end_the_rounds(tmp_path: Path, believe: Believe) -> None:
+def test_one_that_cannot_be_measured_again_does_not_end_the_rounds(
+    tmp_path: Path, believe: Believe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirmation, "SMALLER_ROUNDS", 0)
     believe(lambda assignment: memory(assignment) / 1000)
     log = tmp_path / "log"
     result = searched()
@@ -260,6 +281,59 @@ def test_one_that_cannot_be_measured_again_does_not_end_the_rounds(tmp_path: Pat
     _, measured = confirmed(result, deferred(log, broken=(2, 2, 2, 2)))
     assert [item.trial for item in measured] == ranked[1 : len(measured) + 1]
     assert len(measured) > CANDIDATES
+
+
+# Below what holds.
+
+
+def measured_before(*widths: Widths) -> SearchResult:
+    """Return a search that measured the widest assignment and those."""
+    result = searched()
+    wanted = {(8, 8, 8, 8), *widths}
+    return replace(result, trials=tuple(t for t in result.trials if short(t.assignment) in wanted))
+
+
+def test_what_the_search_never_measured_is_found_below_what_holds(tmp_path: Path, believe: Believe) -> None:
+    believe(lambda assignment: accuracy(assignment) - LIMIT)
+    result = measured_before((4, 8, 8, 4))
+    log = tmp_path / "log"
+    chosen, measured = confirmed(result, deferred(log))
+    assert chosen is not None
+    assert short(chosen.trial.assignment) == LEAST
+    assert widths(measured)[0] == (4, 8, 8, 4)
+    known = {trial.number for trial in result.trials}
+    added = [item for item in measured if item.trial.number not in known]
+    assert min(item.trial.number for item in added) == 1 + max(known)
+    for item in added:
+        assert item.trial.accuracy == pytest.approx(item.accuracy)
+        assert item.trial.sure == pytest.approx(item.least_accuracy)
+        assert item.trial.memory == memory(item.trial.assignment)
+        assert item.trial.state == "finished"
+    assert len(repeats(log)) == len(measured) * REPEATS
+
+
+def test_what_does_not_hold_in_repeats_is_not_chosen_below_what_does(
+    tmp_path: Path, believe: Believe
+) -> None:
+    believe(lambda assignment: memory(assignment) / 1000)
+    chosen, measured = confirmed(measured_before(), deferred(tmp_path / "log"))
+    assert chosen is not None
+    holding = [item.trial.memory for item in measured if accuracy(item.trial.assignment) >= LIMIT]
+    assert chosen.trial.memory == min(holding)
+    # All are believed inside, so that the smallest one left is tried in each round, and it alone.
+    assert len(measured) == 1 + SMALLER_ROUNDS
+    assert len({short(item.trial.assignment) for item in measured}) == len(measured)
+
+
+def test_what_broke_below_is_not_tried_again(tmp_path: Path, believe: Believe) -> None:
+    believe(lambda assignment: accuracy(assignment) - LIMIT)
+    log = tmp_path / "log"
+    chosen, measured = confirmed(measured_before((4, 8, 8, 4)), deferred(log, broken=LEAST))
+    assert chosen is not None
+    assert LEAST not in widths(measured)
+    assert sorted(use for use in repeats(log) if use[2] == LEAST) == [
+        ("first", repeat, LEAST) for repeat in range(1, REPEATS + 1)
+    ]
 
 
 # Stopped, and gone on with.

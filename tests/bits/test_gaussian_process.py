@@ -6,6 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy.linalg import cho_solve
 from scipy.optimize import approx_fprime
 
 from sgq.bits import Space
@@ -96,9 +97,10 @@ def test_the_evidence_has_the_gradient_that_tuning_follows() -> None:
     levels = [level[codes[:, axis]] for axis, level in enumerate(features_of(SPACE))]
     trend, values = np.mean(levels, axis=0), chance.normal(size=12)
     own = np.array([np.minimum(level[:, None], level) for level in levels])
+    shares = chance.uniform(0.1, 1.0, size=12)
 
     def evidence(at: np.ndarray) -> tuple[float, np.ndarray]:
-        return _negative_evidence(at, trend, own, values)
+        return _negative_evidence(at, trend, own, values, shares)
 
     for sizes, axes in ((START, np.zeros(4)), ([0.5, -1.0, 0.3, -2.0], [0.4, -0.7, 1.2, 0.1])):
         logarithms = np.concatenate((sizes, axes))
@@ -139,6 +141,19 @@ def test_what_is_only_noise_is_taken_for_it() -> None:
     assert model.noise == pytest.approx(0.02, rel=0.3)
     mean, _ = model.predict(TABLE)
     assert mean.std() < values.std() / 2
+
+
+def test_the_mean_of_repeats_counts_as_much_as_each_of_them_would() -> None:
+    values = np.array([0.9, 0.7, 0.5])
+    once, often = GaussianProcess(SPACE), GaussianProcess(SPACE)
+    once.fit(TABLE[[80, 40, 40, 40, 0]], values[[0, 1, 1, 1, 2]], tune=False)
+    often.fit(TABLE[[80, 40, 0]], values, repeats=np.array([1, 3, 1]), tune=False)
+    # Both are exact about the same measurements; they differ in the unit that values are scaled to.
+    often._centre, often._spread = once._centre, once._spread
+    scaled = (values - once._centre) / once._spread
+    often._weights = cho_solve(often._factor, scaled)
+    for mine, other in zip(once.predict(TABLE), often.predict(TABLE), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-3)
 
 
 def test_a_model_is_surer_of_what_was_measured_than_of_the_rest() -> None:

@@ -39,8 +39,9 @@ HAND_WRITTEN = ("int8", "int4", *GRANULARITIES)
 class Searched:
     """One finished search; accuracies 0 to 1 on validation, seconds of the search and of its repeats.
 
-    A resumed search took at least `trials_s`, the seconds of all trials by the number of workers.
-    `confirmed_val` is None where nothing held the limit less its error in repeats.
+    A resumed search took at least `trials_s`, the seconds of all trials by the number of workers. `refined`
+    assignments were proposed after the `trials`, by what the repeats had found. `confirmed_val` is None where
+    nothing held the limit less its error in repeats.
     """
 
     model: str
@@ -55,6 +56,7 @@ class Searched:
     val: float
     confirmed_val: float | None
     packed_bytes: int
+    refined: int = 0
 
 
 def recipe_of(model: str, dataset: str) -> str:
@@ -166,21 +168,23 @@ def search_one(model: str, dataset: str, *, workers: int) -> Searched:
     evaluation, chosen, confirmed = deferred.built, selection.chosen, selection.confirmed
     if chosen is None or chosen.accuracy is None:
         raise RuntimeError(f"nothing was found for {model} on {dataset}: {selection.result.remark}")
+    trials = selection.result.trials[: len(selection.result.trials) - len(selection.refined)]
     recipe = best_recipe(selection, evaluation.space, name=f"{model}-{dataset}")
     write_atomically(FOUND / f"{model}-{dataset}.yaml", recipe.text)
     return Searched(
         model=model,
         dataset=dataset,
-        trials=len(selection.result.trials),
-        stopped=sum(trial.state == "stopped" for trial in selection.result.trials),
+        trials=len(trials),
+        stopped=sum(trial.state == "stopped" for trial in trials),
         search_s=round(seconds - selection.confirm_s, 1),
-        trials_s=round(sum(trial.seconds for trial in selection.result.trials) / workers, 1),
+        trials_s=round(sum(trial.seconds for trial in trials) / workers, 1),
         confirm_s=round(selection.confirm_s, 1),
         workers=workers,
         float_val=evaluation.float_accuracy,
         val=chosen.accuracy,
         confirmed_val=None if confirmed is None else confirmed.accuracy,
         packed_bytes=int(chosen.memory),
+        refined=len(selection.refined),
     )
 
 
@@ -193,7 +197,7 @@ def markdown(searches: Path, runs: Path, by_hand: Path) -> str:
         "data",
         "seeds",
         "search",
-        "trials (stopped)",
+        "trials (stopped) + refined",
         "fp32",
         "searched",
         "drop, points",
@@ -225,7 +229,7 @@ def _place(item: tuple[tuple[str, str], Searched]) -> tuple[int, int]:
 def _searched_texts(search: Searched, cell: Cell, floats: Cell) -> Iterator[str]:
     yield from (search.model, search.dataset, str(len(cell.runs)))
     yield f"{(max(search.search_s, search.trials_s) + search.confirm_s) / 60:.1f} min"
-    yield f"{search.trials} ({search.stopped})"
+    yield f"{search.trials} ({search.stopped}) + {search.refined}"
     yield from (str(floats), str(cell), f"{cell.drop:+.2f} ± {cell.drop_interval:.2f}")
     yield from (f"{cell.packed_bytes / 1e3:.0f} kB", f"{cell.saving:.1f}x")
 

@@ -1,0 +1,101 @@
+"""What to measure below an assignment that holds its limit: what the cost model expects to hold it, too.
+
+A search measures an assignment once, with the noise of one finetuning. Where repeats have shown that one
+holds, they tell the cost model much more about the limit than the trials around it. It then walks down from
+there, narrowing whatever it expects to save most bytes for the accuracy that it costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sgq.bits.gaussian_process import GaussianProcess
+from sgq.bits.proposals import MemoryOf, Scored, expected_saving, row_keys, squashed
+from sgq.bits.space import Codes, Space
+
+NEIGHBOURS = 32
+"""Random assignments looked at around each one of the way down."""
+MOST_MOVES = 3
+LEAST_SAVING = 0.01
+"""Below such an expected saving, as a share of the bytes, nothing is worth ten repeats."""
+CHEAPEST = 1e-6
+"""Accuracy that narrowing costs at least: what the model expects to cost none is not free."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What was measured: codes [known, axes], accuracies less the limit, and of how many repeats."""
+
+    codes: np.ndarray
+    above: np.ndarray
+    repeats: np.ndarray
+
+
+class Refiner:
+    """Proposes assignments below one that holds; the limit is where `Known.above` is 0."""
+
+    def __init__(self, space: Space, memory: MemoryOf, *, seed: int = 0) -> None:
+        self.space = space
+        self.memory = memory
+        self.seed = seed
+        self._narrowable = np.array([axis.ordered for axis in space.axes])
+
+    def smaller(
+        self, known: Known, holding: Codes, *, excluded: Sequence[Codes], count: int
+    ) -> tuple[Codes, ...]:
+        """Return up to `count` assignments to measure, by what they are expected to save below `holding`.
+
+        None of the `excluded` ones, and none where next to nothing is expected to be saved.
+        """
+        model = GaussianProcess(self.space)
+        model.fit(known.codes, squashed(known.above), repeats=known.repeats)
+        pool = self._pool(model, holding)
+        pool = pool[~np.isin(row_keys(pool), row_keys(np.array([holding, *excluded])))]
+        least_bytes = float(self.memory(np.array([holding]))[0])
+        packed_bytes = self.memory(pool)
+        below = packed_bytes < least_bytes
+        if not below.any():
+            return ()
+        scored = Scored(pool[below], packed_bytes[below], *model.predict(pool[below]))
+        memory, accuracy = np.array([least_bytes]), np.array([0.0])
+        picks: list[Codes] = []
+        while len(picks) < count and len(scored.codes):
+            worth = expected_saving(memory, accuracy, scored, 0.0, least_bytes)
+            best = int(worth.argmax())
+            if worth[best] < LEAST_SAVING * least_bytes:
+                break
+            picks.append(tuple(scored.codes[best].tolist()))
+            # The next one has to save more than this one, if the model is right about it.
+            memory = np.append(memory, scored.packed_bytes[best])
+            accuracy = np.append(accuracy, scored.mean[best])
+            scored = scored.without(best)
+        return tuple(picks)
+
+    def _pool(self, model: GaussianProcess, start: Codes) -> np.ndarray:
+        """Return the way down from `start`, and random neighbours of all that is on it."""
+        path = self._way_down(model, np.array(start))
+        generator = np.random.default_rng((self.seed, len(path)))
+        near = np.repeat(path, NEIGHBOURS, axis=0)
+        rows, counts = np.arange(len(near)), np.array(self.space.counts)
+        moves = generator.integers(1, MOST_MOVES + 1, len(near))
+        axes = np.flatnonzero(self._narrowable)
+        for move in range(MOST_MOVES):
+            axis = generator.choice(axes, len(near))
+            step = np.where(generator.random(len(near)) < 0.5, -1, 1)
+            to = np.clip(near[rows, axis] + step, 0, counts[axis] - 1)
+            near[rows, axis] = np.where(moves > move, to, near[rows, axis])
+        return np.unique(np.concatenate((path, near)), axis=0)
+
+    def _way_down(self, model: GaussianProcess, start: np.ndarray) -> np.ndarray:
+        """Return the assignments from `start` to the narrowest, each a step of one axis below the last."""
+        path = [start]
+        steps = np.eye(len(start), dtype=start.dtype)
+        while len(axes := np.flatnonzero(self._narrowable & (path[-1] > 0))):
+            around = np.concatenate((path[-1:], path[-1] - steps[axes]))
+            packed_bytes, mean = self.memory(around), model.mean(around)
+            saved, cost = packed_bytes[0] - packed_bytes[1:], mean[0] - mean[1:]
+            path.append(around[1 + int((saved / np.maximum(cost, CHEAPEST)).argmax())])
+        return np.array(path)

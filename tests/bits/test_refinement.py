@@ -1,0 +1,101 @@
+"""Below an assignment that holds: what the cost model expects to hold too, and to save most."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sgq.bits.refinement import LEAST_SAVING, Known, Refiner
+from sgq.bits.space import Codes, Space
+
+AXES = 12
+SPACE = Space.of({f"axis {number}": (1, 2, 4, 8) for number in range(AXES)})
+MIXED = Space.of({"kind": ("plain", "other"), "bits": (2, 4, 8)})
+LIMIT = -0.004
+
+
+def memory(codes: np.ndarray) -> np.ndarray:
+    """Return bytes: every axis has its own bytes a bit."""
+    return (2.0 ** np.asarray(codes)) @ (1.0 + np.arange(codes.shape[1]))
+
+
+def accuracy(codes: np.ndarray) -> np.ndarray:
+    """Return accuracies: below 2 bits all axes lose a point, below 4 bits the first half does."""
+    codes = np.asarray(codes)
+    return -0.01 * (codes == 0).sum(1) - 0.01 * (codes[:, : AXES // 2] == 1).sum(1)
+
+
+def known_of(codes: np.ndarray, *, noise: float, repeats: int = 1, seed: int = 0) -> Known:
+    chance = np.random.default_rng(seed)
+    luck = chance.normal(0.0, noise / np.sqrt(repeats), len(codes))
+    return Known(codes, accuracy(codes) + luck - LIMIT, np.full(len(codes), repeats))
+
+
+def searched(count: int = 120, *, noise: float = 0.004) -> Known:
+    chance = np.random.default_rng(1)
+    shares = chance.random((count, 1))
+    return known_of(chance.binomial(3, np.broadcast_to(shares, (count, AXES))), noise=noise)
+
+
+HOLDING: Codes = (3,) * AXES
+
+
+def test_what_is_proposed_is_smaller_and_mostly_holds() -> None:
+    wanted = Refiner(SPACE, memory).smaller(searched(), HOLDING, excluded=[], count=3)
+    assert len(wanted) == 3
+    sizes = memory(np.array(wanted))
+    assert (sizes < memory(np.array([HOLDING]))).all()
+    assert list(sizes) == sorted(sizes, reverse=True)
+    assert accuracy(np.array(wanted[:1])) >= LIMIT
+    assert sizes[0] < 0.5 * memory(np.array([HOLDING]))[0]
+
+
+def test_it_depends_on_its_arguments_and_the_seed_alone() -> None:
+    first, second = (
+        Refiner(SPACE, memory, seed=3).smaller(searched(), HOLDING, excluded=[], count=3) for _ in range(2)
+    )
+    assert first == second
+
+
+def test_what_is_excluded_is_not_proposed() -> None:
+    refiner = Refiner(SPACE, memory)
+    wanted = refiner.smaller(searched(), HOLDING, excluded=[], count=3)
+    others = refiner.smaller(searched(), HOLDING, excluded=wanted, count=3)
+    assert others
+    assert not set(others) & set(wanted)
+
+
+def test_repeats_that_failed_are_believed_more_than_trials() -> None:
+    trials = searched(noise=0.02)
+    refiner = Refiner(SPACE, memory)
+    wanted = np.array(refiner.smaller(trials, HOLDING, excluded=[], count=3))
+    failed = Known(wanted, np.full(len(wanted), -0.02), np.full(len(wanted), 10))
+    taught = Known(
+        *(
+            np.concatenate((getattr(trials, name), getattr(failed, name)))
+            for name in ("codes", "above", "repeats")
+        )
+    )
+    again = refiner.smaller(taught, HOLDING, excluded=[tuple(row) for row in wanted.tolist()], count=1)
+    assert not again or memory(np.array(again))[0] > memory(wanted).min()
+
+
+def test_nothing_is_proposed_where_nothing_smaller_is_expected_to_hold() -> None:
+    least = tuple([2] * (AXES // 2) + [1] * (AXES // 2))
+    around = np.array([least, *(np.array(least) - step for step in np.eye(AXES, dtype=np.int64))])
+    many = known_of(np.concatenate((around, searched().codes)), noise=0.0005, repeats=10)
+    assert Refiner(SPACE, memory).smaller(many, least, excluded=[], count=3) == ()
+    assert Refiner(SPACE, memory).smaller(searched(), SPACE.narrowest, excluded=[], count=3) == ()
+    assert LEAST_SAVING > 0.0
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_only_axes_of_bits_are_narrowed(kind: int) -> None:
+    codes = np.array([[kind, bits] for bits in (0, 1, 2)])
+    known = Known(codes, np.array([-0.1, 0.02, 0.02]), np.full(3, 10))
+
+    def of_bits(codes: np.ndarray) -> np.ndarray:
+        return 2.0 ** np.asarray(codes)[:, 1]
+
+    wanted = Refiner(MIXED, of_bits).smaller(known, (kind, 2), excluded=[], count=1)
+    assert wanted == ((kind, 1),)
