@@ -14,11 +14,12 @@ from optuna.search_space import intersection_search_space
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from sgq.bits.gaussian_process import ALL_TRAININGS
 from sgq.bits.leases import is_retired
 from sgq.bits.limits import Limits
 from sgq.bits.proposals import History, MemoryOf, Proposer
 from sgq.bits.space import Axis, Codes, Space
-from sgq.bits.trials import BUDGET, MOST_DEATHS, REASON, accuracy_of
+from sgq.bits.trials import BUDGET, MOST_DEATHS, REASON, TRAINING, accuracy_of
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -124,7 +125,7 @@ class AbsSampler(BaseSampler):
     ) -> tuple[History, set[Codes], float | None]:
         """Return what was measured, what failed, and the accuracy of the widest assignment."""
         sign = -1.0 if study.directions[0] is StudyDirection.MINIMIZE else 1.0
-        measured: dict[Codes, tuple[float, bool]] = {}
+        measured: dict[Codes, tuple[float, bool, int]] = {}
         pending: list[Codes] = []
         failed: set[Codes] = set()
         deaths: Counter[Codes] = Counter()
@@ -135,7 +136,8 @@ class AbsSampler(BaseSampler):
                 continue
             if trial.state is TrialState.COMPLETE and np.isfinite(trial.values[0]):
                 whole = float(trial.user_attrs.get(BUDGET, 1.0)) >= 1.0
-                measured.setdefault(codes, (sign * trial.values[0], whole))
+                training = int(trial.user_attrs.get(TRAINING, ALL_TRAININGS))
+                measured.setdefault(codes, (sign * trial.values[0], whole, training))
                 if codes == coding.space.widest:
                     # Only a trial of a search of ours says its accuracy in an attribute.
                     reference = sign * trial.values[0] if self._memory is None else accuracy_of(trial)
@@ -149,8 +151,9 @@ class AbsSampler(BaseSampler):
         axes = len(coding.space.axes)
         history = History(
             codes=np.array(list(measured), dtype=np.int64).reshape(-1, axes),
-            accuracy=np.array([accuracy for accuracy, _ in measured.values()]),
-            complete=np.array([whole for _, whole in measured.values()], dtype=bool),
+            accuracy=np.array([accuracy for accuracy, _, _ in measured.values()]),
+            complete=np.array([whole for _, whole, _ in measured.values()], dtype=bool),
+            trainings=np.array([training for _, _, training in measured.values()], dtype=np.int64),
             pending=np.array([codes for codes in pending if codes not in measured], dtype=np.int64).reshape(
                 -1, axes
             ),

@@ -22,7 +22,7 @@ import numpy as np
 from sgq.bits.changes import Changes, joint_error
 from sgq.bits.deferred import DeferredAccuracy
 from sgq.bits.front import front_of
-from sgq.bits.gaussian_process import GaussianProcess
+from sgq.bits.gaussian_process import ALL_TRAININGS, GaussianProcess
 from sgq.bits.limits import ROUNDING
 from sgq.bits.proposals import squashed
 from sgq.bits.refinement import Known, Refiner
@@ -169,6 +169,7 @@ def _smaller(result: SearchResult, rounds: _Rounds, chosen: Confirmation) -> lis
         codes=np.array([*alone, *again]),
         above=np.array(accuracies) - rounds.least_accuracy,
         repeats=np.array([1] * len(alone) + [len(item.accuracies) for item in again.values()]),
+        trainings=np.append(_trainings([once[codes] for codes in alone]), [ALL_TRAININGS] * len(again)),
     )
     failed = [codes for codes, trial in once.items() if trial.state == "failed"]
     tried = [space.codes(trial.assignment) for trial in rounds.tried]
@@ -183,6 +184,12 @@ def _smaller(result: SearchResult, rounds: _Rounds, chosen: Confirmation) -> lis
     return [once.get(codes, trial) for codes, trial in zip(wanted, new, strict=True)]
 
 
+def _trainings(trials: Sequence[Trial]) -> np.ndarray:
+    """Return the number of the training that each trial was measured on, as the cost model takes it."""
+    numbers = (trial.training for trial in trials)
+    return np.array([ALL_TRAININGS if number is None else number for number in numbers], dtype=np.int64)
+
+
 def believed_inside(result: SearchResult, least_accuracy: float) -> list[Trial]:
     """Return trials that the cost model believes inside the limits, each larger and better than the last.
 
@@ -192,7 +199,7 @@ def believed_inside(result: SearchResult, least_accuracy: float) -> list[Trial]:
     codes = np.array([result.space.codes(trial.assignment) for trial in measured])
     values = np.array([trial.sure for trial in measured], dtype=float)
     model = GaussianProcess(result.space)
-    model.fit(codes, squashed(values - least_accuracy))
+    model.fit(codes, squashed(values - least_accuracy), trainings=_trainings(measured))
     mean, _ = model.predict(codes)
     fits = np.array([result.limits.memory is None or t.memory <= result.limits.memory for t in measured])
     whole = np.array([trial.state == "finished" for trial in measured])

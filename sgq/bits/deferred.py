@@ -62,12 +62,18 @@ class DeferredAccuracy:
         return self._measured(assignment, training=repeat - 1, seed=self.built.seed + repeat)
 
     def _measured(self, assignment: Assignment, *, training: int, seed: int) -> Evaluation:
-        evaluation = self._of_training(training % len(self.builds))
+        training %= self.trainings
+        evaluation = self._of_training(training)
         found = evaluation.of_plan(evaluation.space.plan_of(assignment), seed=seed)
         drop = evaluation.float_accuracy - found.accuracy
         # It stands for the mean over all trainings, whose error is less than that of one.
         error = found.error / math.sqrt(self.trainings)
-        return replace(found, accuracy=min(1.0, max(0.0, self.built.float_accuracy - drop)), error=error)
+        return replace(
+            found,
+            accuracy=min(1.0, max(0.0, self.built.float_accuracy - drop)),
+            error=error,
+            training=training if self.trainings > 1 else None,
+        )
 
     def _of_training(self, index: int) -> FinetunedAccuracy:
         if index not in self._built:

@@ -5,9 +5,12 @@ has a Brownian prior, min(t, t'): effects start at 0 for the widest choice and m
 kernel
 
     k(x, x') = trend mean(t) mean(t') + main mean_i a_i k_i + pairs mean_{i<j} a_i a_j k_i k_j + constant
+             + training [same training]
 
 is the second-order additive kernel of Duvenaud et al. (Additive Gaussian Processes, NeurIPS 2011); the trend
 says that narrow choices cost accuracy on average, also on axes not yet tried; a_i is how much axis i matters.
+What was measured on one of several trainings has the luck of that one in common, a random effect; predictions
+are for the mean of all.
 """
 
 from __future__ import annotations
@@ -23,9 +26,13 @@ from scipy.optimize import minimize
 from sgq.bits.space import Space
 
 CONSTANT = 4.0
-START = np.log([1.0, 0.5, 0.5, 0.05])
-"""Where the logarithms of trend, main, pairs and noise start, in units of the accuracies' variance."""
-BOUNDS = ((-5.0, 4.0), (-6.0, 4.0), (-8.0, 4.0), (-8.0, 1.0))
+START = np.log([1.0, 0.5, 0.5, 0.05, 0.05])
+"""Where the logarithms of trend, main, pairs, training and noise start, in units of the values' variance."""
+BOUNDS = ((-5.0, 4.0), (-6.0, 4.0), (-8.0, 4.0), (-8.0, 1.0), (-8.0, 1.0))
+NOISE = 4
+"""The place of the noise among them."""
+ALL_TRAININGS = -1
+"""What was measured on all trainings as often, in place of the number of one."""
 PRIOR_SPREAD = 2.0
 AXIS_BOUNDS = (-4.0, 4.0)
 AXIS_SPREAD = 1.0
@@ -36,8 +43,8 @@ TUNING_STEPS = 20
 MOST_TO_TUNE = 200
 """Of more measurements the kernel is tuned to so many, taken evenly from first to last."""
 
-Parts: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Trend, main and pairwise part of a kernel: matrices [left, right], or vectors of the diagonal."""
+Parts: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Trend, main, pairwise and training part of a kernel: matrices [left, right], or vectors of the diagonal."""
 
 
 def features_of(space: Space) -> tuple[np.ndarray, ...]:
@@ -67,6 +74,7 @@ class GaussianProcess:
         self._axis_logarithms = np.zeros(len(steps))
         self._ends = np.cumsum([step.shape[1] for step in steps])[:-1]
         self._logarithms = START
+        self._trainings = 0
 
     def fit(
         self,
@@ -74,33 +82,38 @@ class GaussianProcess:
         values: np.ndarray,
         *,
         repeats: np.ndarray | None = None,
+        trainings: np.ndarray | None = None,
         tune: bool = True,
     ) -> None:
         """Condition on measurements: codes [trials, axes], values [trials].
 
         Each value is the mean of so many `repeats` [trials] (default: of one), which share the noise out.
-        `tune` finds the kernel's sizes, those of the axes and the noise anew by their marginal likelihood.
+        `trainings` [trials] are the numbers of those measured on, from 0, or `ALL_TRAININGS`. `tune` finds
+        the kernel's sizes, those of the axes and the noise anew by their marginal likelihood.
         """
         shares = 1.0 / np.asarray(np.ones(len(values)) if repeats is None else repeats, dtype=float)
+        numbers = np.full(len(values), ALL_TRAININGS) if trainings is None else np.asarray(trainings)
+        self._trainings = int(numbers.max(initial=ALL_TRAININGS)) + 1
         self._centre, self._spread = float(values.mean()), float(values.std()) or 1.0
         scaled = (values - self._centre) / self._spread
         if tune and len(values) >= FEWEST_TO_TUNE:
-            self._tune(codes, scaled, shares)
-        self._known = self._features(codes)
+            self._tune(codes, scaled, shares, numbers)
+        self._known = self._features(codes, numbers)
         kernel = _kernel(self._logarithms, _parts(self._known, self._known))
-        kernel[np.diag_indices_from(kernel)] += np.exp(self._logarithms[3]) * shares + JITTER
+        kernel[np.diag_indices_from(kernel)] += np.exp(self._logarithms[NOISE]) * shares + JITTER
         self._factor = cho_factor(kernel, lower=True, check_finite=False)
         self._weights = cho_solve(self._factor, scaled, check_finite=False)
 
-    def _tune(self, codes: np.ndarray, scaled: np.ndarray, shares: np.ndarray) -> None:
+    def _tune(self, codes: np.ndarray, scaled: np.ndarray, shares: np.ndarray, numbers: np.ndarray) -> None:
         if len(scaled) > MOST_TO_TUNE:
             taken = np.linspace(0, len(scaled) - 1, MOST_TO_TUNE).astype(np.int64)
-            codes, scaled, shares = codes[taken], scaled[taken], shares[taken]
+            codes, scaled, shares, numbers = codes[taken], scaled[taken], shares[taken], numbers[taken]
         rows = [step[codes[:, axis]] for axis, step in enumerate(self._steps)]
+        luck = self._luck(numbers)
         found = minimize(
             _negative_evidence,
             np.concatenate((self._logarithms, self._axis_logarithms)),
-            args=(self._trend(codes), np.array([row @ row.T for row in rows]), scaled, shares),
+            args=(self._trend(codes), np.array([row @ row.T for row in rows]), luck @ luck.T, scaled, shares),
             jac=True,
             method="L-BFGS-B",
             bounds=(*BOUNDS, *[AXIS_BOUNDS] * len(rows)),
@@ -112,6 +125,12 @@ class GaussianProcess:
         """Return the mean narrowness [assignments]."""
         levels = [level[codes[:, axis]] for axis, level in enumerate(self._levels)]
         return np.asarray(np.mean(levels, axis=0))
+
+    def _luck(self, numbers: np.ndarray) -> np.ndarray:
+        """Return how much of each training's luck is in a measurement [assignments, trainings]."""
+        one_of_all = np.eye(self._trainings)
+        every = np.full((1, self._trainings), 1.0 / max(self._trainings, 1))
+        return np.concatenate((one_of_all, every))[numbers]
 
     @property
     def _sized_steps(self) -> tuple[np.ndarray, ...]:
@@ -126,10 +145,13 @@ class GaussianProcess:
     @property
     def noise(self) -> float:
         """The standard deviation of one measurement around its mean, as fitted."""
-        return self._spread * float(np.exp(self._logarithms[3] / 2))
+        return self._spread * float(np.exp(self._logarithms[NOISE] / 2))
 
     def predict(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and standard deviation [assignments] of the accuracy without measuring noise."""
+        """Return mean and standard deviation [assignments] of the accuracy without measuring noise.
+
+        It is that of the mean over all trainings.
+        """
         # Single precision: the matrix [assignments, trials] is what a prediction costs.
         features = self._features(codes).single()
         across = _kernel(self._logarithms, _parts(features, self._known.single()))
@@ -145,7 +167,7 @@ class GaussianProcess:
         The sum over trials of weights and of squared inner products is a quadratic form of the features.
         """
         known, weights = self._known, self._weights
-        trend, main, pairs = np.exp(self._logarithms[:3])
+        trend, main, pairs, training = np.exp(self._logarithms[:NOISE])
         pairs /= max(known.axes * (known.axes - 1), 1)
         form = pairs * known.main.T @ (weights[:, None] * known.main)
         steps, of_squares = self._sized_steps, self._sized_squares
@@ -155,34 +177,38 @@ class GaussianProcess:
         slopes = np.split(main / known.axes * weights @ known.main, self._ends)
         squares = np.split(pairs * weights @ known.square, self._ends)
         of_trend = trend * (weights @ known.trend) / known.axes
-        total = np.full(len(codes), CONSTANT * weights.sum())
+        of_all = CONSTANT + training * known.luck.mean(axis=1) if self._trainings else CONSTANT
+        total = np.full(len(codes), np.sum(of_all * weights))
         for axis, level in enumerate(self._levels):
             own = steps[axis] @ slopes[axis] - of_squares[axis] @ squares[axis] + of_trend * level
             total += own[codes[:, axis]]
         return self._centre + self._spread * (total + mean)
 
-    def _features(self, codes: np.ndarray) -> Features:
+    def _features(self, codes: np.ndarray, numbers: np.ndarray | None = None) -> Features:
         return Features(
             trend=self._trend(codes),
             main=_looked_up(self._sized_steps, codes, np.float64),
             square=_looked_up(self._sized_squares, codes, np.float64),
+            luck=self._luck(np.full(len(codes), ALL_TRAININGS) if numbers is None else numbers),
             axes=codes.shape[1],
         )
 
 
 @dataclass(frozen=True)
 class Features:
-    """What the kernel's parts are inner products of: mean narrowness, sums of k_i and of its squares."""
+    """What the kernel's parts are inner products of: mean narrowness, sums of k_i and its squares, luck."""
 
     trend: np.ndarray
     main: np.ndarray
     square: np.ndarray
+    luck: np.ndarray
     axes: int
 
     def single(self) -> Features:
         """Return the features in single precision."""
-        trend, main, square = (part.astype(np.float32) for part in (self.trend, self.main, self.square))
-        return Features(trend, main, square, self.axes)
+        arrays = (self.trend, self.main, self.square, self.luck)
+        trend, main, square, luck = (part.astype(np.float32) for part in arrays)
+        return Features(trend, main, square, luck, self.axes)
 
 
 def _steps(levels: np.ndarray) -> np.ndarray:
@@ -204,17 +230,20 @@ def _looked_up(tables: Sequence[np.ndarray], codes: np.ndarray, dtype: type[np.f
 
 
 def _parts(left: Features, right: Features) -> Parts:
-    return _combined(
-        np.outer(left.trend, right.trend), left.main @ right.main.T, left.square @ right.square.T, left.axes
-    )
+    trend, main = np.outer(left.trend, right.trend), left.main @ right.main.T
+    return *_combined(trend, main, left.square @ right.square.T, left.axes), left.luck @ right.luck.T
 
 
 def _own_parts(features: Features) -> Parts:
-    main, square = (np.einsum("ij,ij->i", rows, rows) for rows in (features.main, features.square))
-    return _combined(features.trend**2, main, square, features.axes)
+    main, square, luck = (
+        np.einsum("ij,ij->i", rows, rows) for rows in (features.main, features.square, features.luck)
+    )
+    return *_combined(features.trend**2, main, square, features.axes), luck
 
 
-def _combined(trend: np.ndarray, total: np.ndarray, squares: np.ndarray, axes: int) -> Parts:
+def _combined(
+    trend: np.ndarray, total: np.ndarray, squares: np.ndarray, axes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return trend, main and pairwise part of the kernel from the sums over axes of k_i and of its square."""
     pairs = total * total
     pairs -= squares
@@ -224,21 +253,27 @@ def _combined(trend: np.ndarray, total: np.ndarray, squares: np.ndarray, axes: i
 
 
 def _kernel(logarithms: np.ndarray, parts: Parts) -> np.ndarray:
-    trend, main, pairs = np.exp(logarithms[:3]).astype(parts[0].dtype)
+    trend, main, pairs, training = np.exp(logarithms[:NOISE]).astype(parts[0].dtype)
     kernel = trend * parts[0]
     kernel += main * parts[1]
     kernel += pairs * parts[2]
+    kernel += training * parts[3]
     kernel += CONSTANT
     return kernel
 
 
 def _negative_evidence(
-    logarithms: np.ndarray, trend: np.ndarray, own: np.ndarray, values: np.ndarray, shares: np.ndarray
+    logarithms: np.ndarray,
+    trend: np.ndarray,
+    own: np.ndarray,
+    luck: np.ndarray,
+    values: np.ndarray,
+    shares: np.ndarray,
 ) -> tuple[float, np.ndarray]:
     """Return minus the logarithm of the evidence, with wide priors, and its gradient.
 
-    logarithms: those of trend, main, pairs, noise and of each axis's size; own: k_i [axes, trials, trials];
-    shares: how much of the noise each value has [trials]
+    logarithms: those of trend, main, pairs, training, noise and of each axis's size; own: k_i [axes, trials,
+    trials]; luck: the training part [trials, trials]; shares: how much of the noise each value has [trials]
     """
     axes, trials = own.shape[:2]
     sizes, axis_sizes = np.exp(logarithms[: len(BOUNDS)]), np.exp(logarithms[len(BOUNDS) :])
@@ -246,9 +281,9 @@ def _negative_evidence(
     flat_squares = flat * flat
     total = (axis_sizes @ flat).reshape(trials, trials)
     squares = (axis_sizes**2 @ flat_squares).reshape(trials, trials)
-    parts = _combined(np.outer(trend, trend), total.copy(), squares, axes)
+    parts = (*_combined(np.outer(trend, trend), total.copy(), squares, axes), luck)
     kernel = _kernel(logarithms, parts)
-    kernel[np.diag_indices_from(kernel)] += sizes[3] * shares + JITTER
+    kernel[np.diag_indices_from(kernel)] += sizes[NOISE] * shares + JITTER
     factor = cho_factor(kernel, lower=True, check_finite=False)
     inverse = cho_solve(factor, np.eye(trials), check_finite=False)
     weights = inverse @ values
@@ -257,8 +292,8 @@ def _negative_evidence(
     away = (logarithms - prior) / spread
     evidence = 0.5 * values @ weights + np.log(np.diag(factor[0])).sum() + 0.5 * away @ away
     slope = inverse - np.outer(weights, weights)
-    of_sizes = [size * np.vdot(slope, part) for size, part in zip(sizes[:3], parts, strict=True)]
-    of_sizes.append(sizes[3] * np.diag(slope) @ shares)
+    of_sizes = [size * np.vdot(slope, part) for size, part in zip(sizes[:NOISE], parts, strict=True)]
+    of_sizes.append(sizes[NOISE] * np.diag(slope) @ shares)
     of_main = flat @ slope.ravel()
     of_pairs = flat @ (slope * total).ravel() - axis_sizes * (flat_squares @ slope.ravel())
     per_pair = 2.0 * sizes[2] / max(axes * (axes - 1), 1)

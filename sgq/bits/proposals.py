@@ -41,13 +41,15 @@ MOST_MOVES = 3
 class History:
     """What was measured: codes [trials, axes], accuracies [trials], and which trials had their full budget.
 
-    `pending` are the codes of assignments that are being measured [running, axes].
+    `pending` are the codes of assignments that are being measured [running, axes]. `trainings` are those that
+    each trial was measured on [trials]; see `GaussianProcess.fit`.
     """
 
     codes: np.ndarray
     accuracy: np.ndarray
     complete: np.ndarray
     pending: np.ndarray
+    trainings: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ class Proposer:
         count = len(history.codes)
         tune = count >= self._tuned_at * TUNING_GROWTH
         self._tuned_at = count if tune else self._tuned_at
-        self._model.fit(history.codes, values, tune=tune)
+        self._model.fit(history.codes, values, trainings=history.trainings, tune=tune)
         bases = history.codes[history.complete]
         mean = self._model.predict(bases)[0] if len(bases) else np.zeros(0)
         top = float(mean.max()) if len(bases) else float(values.max())

@@ -27,11 +27,15 @@ CHEAPEST = 1e-6
 
 @dataclass(frozen=True)
 class Known:
-    """What was measured: codes [known, axes], accuracies less the limit, and of how many repeats."""
+    """What was measured: codes [known, axes], accuracies less the limit, and of how many repeats.
+
+    `trainings` are those that it was measured on; see `GaussianProcess.fit`.
+    """
 
     codes: np.ndarray
     above: np.ndarray
     repeats: np.ndarray
+    trainings: np.ndarray
 
 
 class Refiner:
@@ -51,7 +55,7 @@ class Refiner:
         None of the `excluded` ones, and none where next to nothing is expected to be saved.
         """
         model = GaussianProcess(self.space)
-        model.fit(known.codes, squashed(known.above), repeats=known.repeats)
+        model.fit(known.codes, squashed(known.above), repeats=known.repeats, trainings=known.trainings)
         pool = self._pool(model, holding)
         pool = pool[~np.isin(row_keys(pool), row_keys(np.array([holding, *excluded])))]
         least_bytes = float(self.memory(np.array([holding]))[0])

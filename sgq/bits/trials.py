@@ -22,6 +22,8 @@ BUDGET, SECONDS, MEMORY, REASON, COPY = "budget", "seconds", "memory", "reason",
 ACCURACY, ERROR, CHANGED = "accuracy", "error", "changed"
 """Those of an accuracy with a standard error, of the error, and of the rows that changed; the trial's first
 value is the accuracy less the error."""
+TRAINING = "training"
+"""That of the training that was measured on, where there are several."""
 OVER_MEMORY = "over the memory limit"
 """Why a trial does not count that nobody has to try again."""
 MOST_DEATHS = 2
@@ -33,8 +35,8 @@ class Trial:
     """One measured assignment. `memory` is in bytes, `accuracy` from 0 to 1 (None where it failed).
 
     `error` is the accuracy's standard error; limits have to be held by what is left without it. A stopped
-    trial had only the share `budget` of its epochs: its accuracy was hopeless by then. `changed` is the
-    evaluation's.
+    trial had only the share `budget` of its epochs: its accuracy was hopeless by then. `changed` and
+    `training` are the evaluation's.
     """
 
     number: int
@@ -47,6 +49,7 @@ class Trial:
     reason: str = ""
     error: float = 0.0
     changed: str = ""
+    training: int | None = None
 
     @property
     def sure(self) -> float | None:
@@ -59,13 +62,16 @@ class Evaluation:
     """What an `evaluate` may return instead of a number: an accuracy (0 to 1) at a share of the budget.
 
     `error` is its standard error: a search holds its limits, and looks, by the accuracy less the error.
-    `changed` are the rows that it is of (`sgq.bits.changes.Changes` as text), where they are known.
+    `changed` are the rows that it is of (`sgq.bits.changes.Changes` as text), where they are known, and
+    `training` the number, from 0, of the one of several trainings that it was measured on: all that is
+    measured on one has its luck in common.
     """
 
     accuracy: float
     budget: float = 1.0
     error: float = 0.0
     changed: str = ""
+    training: int | None = None
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
@@ -161,6 +167,7 @@ def record_of(space: Space, trial: FrozenTrial) -> Trial | None:
         reason=str(attributes.get(REASON, "")),
         error=float(attributes.get(ERROR, 0.0)),
         changed=str(attributes.get(CHANGED, "")),
+        training=attributes.get(TRAINING),
     )
 
 

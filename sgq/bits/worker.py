@@ -27,6 +27,7 @@ from sgq.bits.trials import (
     OVER_MEMORY,
     REASON,
     SECONDS,
+    TRAINING,
     Evaluation,
     Trial,
     codes_of,
@@ -255,6 +256,8 @@ def _evaluate(
             trial.set_user_attr(ERROR, float(found.error))
         if found.changed:
             trial.set_user_attr(CHANGED, found.changed)
+        if found.training is not None:
+            trial.set_user_attr(TRAINING, found.training)
         sure = float(found.accuracy) - float(found.error)
         least = job.limits.least_accuracy(_reference_for(job, codes, found, known))
         if least is not None:
@@ -287,7 +290,7 @@ def _tell_copy(study: optuna.Study, trial: optuna.Trial, twin: FrozenTrial) -> N
     """Give the sampler the known result again, where there is one, without counting it."""
     trial.set_user_attr(COPY, twin.number)
     if twin.state is TrialState.COMPLETE:
-        for name in (BUDGET, ACCURACY, ERROR, CHANGED):
+        for name in (BUDGET, ACCURACY, ERROR, CHANGED, TRAINING):
             if name in twin.user_attrs:
                 trial.set_user_attr(name, twin.user_attrs[name])
         for name, value in twin.constraints.items():

@@ -40,10 +40,16 @@ def believe(monkeypatch: pytest.MonkeyPatch) -> Believe:
                 self.space = space
 
             def fit(
-                self, codes: np.ndarray, values: np.ndarray, *, repeats: np.ndarray | None = None
+                self,
+                codes: np.ndarray,
+                values: np.ndarray,
+                *,
+                trainings: np.ndarray,
+                repeats: np.ndarray | None = None,
             ) -> None:
                 assert codes.shape == (len(values), len(self.space.axes))
                 assert repeats is None or repeats.shape == values.shape
+                assert trainings.shape == values.shape
 
             def mean(self, codes: np.ndarray) -> np.ndarray:
                 return np.array([belief(self.space.assignment(row)) for row in codes.tolist()])

@@ -11,10 +11,12 @@ from scipy.optimize import approx_fprime
 
 from sgq.bits import Space
 from sgq.bits.gaussian_process import (
+    ALL_TRAININGS,
     BOUNDS,
     CONSTANT,
     FEWEST_TO_TUNE,
     JITTER,
+    NOISE,
     START,
     GaussianProcess,
     _kernel,
@@ -84,7 +86,7 @@ def test_the_posterior_is_that_of_the_textbook() -> None:
     known = np.array([[kernel_by_hand(left, right, START) for right in codes] for left in codes])
     across = np.array([[kernel_by_hand(left, right, START) for right in codes] for left in ALL])
     own = np.array([kernel_by_hand(codes, codes, START) for codes in ALL])
-    inverse = np.linalg.inv(known + (np.exp(START[3]) + JITTER) * np.eye(7))
+    inverse = np.linalg.inv(known + (np.exp(START[NOISE]) + JITTER) * np.eye(7))
     scaled = (values - values.mean()) / values.std()
     np.testing.assert_allclose(mean, values.mean() + values.std() * across @ inverse @ scaled, rtol=1e-4)
     variance = own - np.einsum("ij,jk,ik->i", across, inverse, across)
@@ -98,11 +100,12 @@ def test_the_evidence_has_the_gradient_that_tuning_follows() -> None:
     trend, values = np.mean(levels, axis=0), chance.normal(size=12)
     own = np.array([np.minimum(level[:, None], level) for level in levels])
     shares = chance.uniform(0.1, 1.0, size=12)
+    one = np.eye(3)[chance.integers(3, size=12)]
 
     def evidence(at: np.ndarray) -> tuple[float, np.ndarray]:
-        return _negative_evidence(at, trend, own, values, shares)
+        return _negative_evidence(at, trend, own, one @ one.T, values, shares)
 
-    for sizes, axes in ((START, np.zeros(4)), ([0.5, -1.0, 0.3, -2.0], [0.4, -0.7, 1.2, 0.1])):
+    for sizes, axes in ((START, np.zeros(4)), ([0.5, -1.0, 0.3, -0.4, -2.0], [0.4, -0.7, 1.2, 0.1])):
         logarithms = np.concatenate((sizes, axes))
         gradient = evidence(logarithms)[1]
         numeric = approx_fprime(logarithms, lambda at: evidence(at)[0], 1e-6)
@@ -154,6 +157,31 @@ def test_the_mean_of_repeats_counts_as_much_as_each_of_them_would() -> None:
     often._weights = cho_solve(often._factor, scaled)
     for mine, other in zip(once.predict(TABLE), often.predict(TABLE), strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-3)
+
+
+def test_the_luck_of_a_training_is_told_from_what_an_assignment_is_worth() -> None:
+    chance = np.random.default_rng(5)
+    trainings, luck = chance.integers(5, size=81), np.array([-0.04, -0.02, 0.0, 0.02, 0.04])
+    values = TABLE_ACCURACY + luck[trainings] + chance.normal(0.0, 0.003, 81)
+    knowing, unknowing = GaussianProcess(SPACE), GaussianProcess(SPACE)
+    knowing.fit(TABLE, values, trainings=trainings)
+    unknowing.fit(TABLE, values)
+    errors = [np.abs(model.predict(TABLE)[0] - TABLE_ACCURACY).mean() for model in (knowing, unknowing)]
+    assert errors[0] < errors[1] / 2
+    assert knowing.noise < unknowing.noise / 2
+    np.testing.assert_allclose(knowing.mean(TABLE), knowing.predict(TABLE)[0], rtol=1e-4)
+
+
+def test_what_was_measured_on_all_trainings_has_the_mean_of_their_luck() -> None:
+    model = GaussianProcess(SPACE)
+    # Of one assignment on three trainings, and of another one on all of them.
+    codes = TABLE[[80, 80, 80, 40]]
+    numbers = np.array([0, 1, 2, ALL_TRAININGS])
+    model.fit(codes, np.array([0.7, 0.8, 0.9, 0.8]), trainings=numbers, tune=False)
+    mean, spread = model.predict(TABLE[[80, 40]])
+    assert mean[0] == pytest.approx(0.8, abs=1e-3)
+    assert mean[1] == pytest.approx(0.8, abs=1e-3)
+    assert (spread < 0.05).all()
 
 
 def test_a_model_is_surer_of_what_was_measured_than_of_the_rest() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sgq.bits.gaussian_process import ALL_TRAININGS
 from sgq.bits.refinement import LEAST_SAVING, Known, Refiner
 from sgq.bits.space import Codes, Space
 
@@ -28,7 +29,11 @@ def accuracy(codes: np.ndarray) -> np.ndarray:
 def known_of(codes: np.ndarray, *, noise: float, repeats: int = 1, seed: int = 0) -> Known:
     chance = np.random.default_rng(seed)
     luck = chance.normal(0.0, noise / np.sqrt(repeats), len(codes))
-    return Known(codes, accuracy(codes) + luck - LIMIT, np.full(len(codes), repeats))
+    return Known(codes, accuracy(codes) + luck - LIMIT, np.full(len(codes), repeats), of_all(len(codes)))
+
+
+def of_all(count: int) -> np.ndarray:
+    return np.full(count, ALL_TRAININGS)
 
 
 def searched(count: int = 120, *, noise: float = 0.004) -> Known:
@@ -69,11 +74,11 @@ def test_repeats_that_failed_are_believed_more_than_trials() -> None:
     trials = searched(noise=0.02)
     refiner = Refiner(SPACE, memory)
     wanted = np.array(refiner.smaller(trials, HOLDING, excluded=[], count=3))
-    failed = Known(wanted, np.full(len(wanted), -0.02), np.full(len(wanted), 10))
+    failed = Known(wanted, np.full(len(wanted), -0.02), np.full(len(wanted), 10), of_all(len(wanted)))
     taught = Known(
         *(
             np.concatenate((getattr(trials, name), getattr(failed, name)))
-            for name in ("codes", "above", "repeats")
+            for name in ("codes", "above", "repeats", "trainings")
         )
     )
     again = refiner.smaller(taught, HOLDING, excluded=[tuple(row) for row in wanted.tolist()], count=1)
@@ -92,7 +97,7 @@ def test_nothing_is_proposed_where_nothing_smaller_is_expected_to_hold() -> None
 @pytest.mark.parametrize("kind", [0, 1])
 def test_only_axes_of_bits_are_narrowed(kind: int) -> None:
     codes = np.array([[kind, bits] for bits in (0, 1, 2)])
-    known = Known(codes, np.array([-0.1, 0.02, 0.02]), np.full(3, 10))
+    known = Known(codes, np.array([-0.1, 0.02, 0.02]), np.full(3, 10), of_all(3))
 
     def of_bits(codes: np.ndarray) -> np.ndarray:
         return 2.0 ** np.asarray(codes)[:, 1]
