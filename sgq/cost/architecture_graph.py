@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 from sgq.cost.work import Work
@@ -54,7 +54,7 @@ SHORTEST_S = 1e-8
 """What an operation without any call takes: its logarithm has to be finite."""
 PLACE = {name: place for place, name in enumerate(COLUMNS)}
 """Where each number stands."""
-STATIC, DYNAMIC = (
+OWN, CALLS = (
     struct.Struct(f"{len(names)}f") for names in (COLUMNS[: PLACE[SIZES[0]]], (*SIZES, *TIMES, *MEMORY))
 )
 """How the numbers that an operation has by itself are written, and after them those of its calls."""
@@ -63,28 +63,33 @@ Row = bytes
 """What a node knows: `COLUMNS` in fp32, as bytes, of which many are put together at once."""
 
 
-def stage_rows(
+def own_numbers(operation: Operation | Head) -> bytes:
+    """Return the first numbers of a row: what a node knows of its operation alone."""
+    if isinstance(operation, Head):
+        return _written((LINEAR,), (("input", operation.input_bits), ("weight", operation.weight_bits)))
+    return _written((operation.verb, *_functions(operation)), tuple(operation.bits.items()))
+
+
+def call_numbers(
     operation: Operation | Head, works: Sequence[Work], seconds: Sequence[float], made_bytes: Sequence[int]
-) -> tuple[Row, ...]:
-    """Return the row of a position, or one for each layer of the head.
+) -> tuple[bytes, ...]:
+    """Return the other numbers of the row of a position, or of each layer of the head.
 
     `seconds` and `made_bytes` are those of its calls, in order; its share of the time is in seconds as yet.
     """
     if not isinstance(operation, Head):
-        return (_filled(_static(operation), works, seconds, made_bytes),)
-    bits = {"input": operation.input_bits, "weight": operation.weight_bits}
-    static = _written((LINEAR,), bits)
+        return (_numbers_of(works, seconds, made_bytes),)
     layers = zip(works, seconds, made_bytes, strict=True)
-    return tuple(_filled(static, (work,), (time,), (size,)) for work, time, size in layers)
+    return tuple([_numbers_of((work,), (time,), (size,)) for work, time, size in layers])
 
 
 @lru_cache(maxsize=2**16)
 def idle_row(operation: Operation) -> Row:
     """Return the row of a position that does nothing."""
-    return _filled(_static(operation), (), (), ())
+    return own_numbers(operation) + _numbers_of((), (), ())
 
 
-def _filled(static: bytes, works: Sequence[Work], seconds: Sequence[float], made_bytes: Sequence[int]) -> Row:
+def _numbers_of(works: Sequence[Work], seconds: Sequence[float], made_bytes: Sequence[int]) -> bytes:
     sizes = (0.0,) * len(SIZES)
     if works:
         last = works[-1]
@@ -92,23 +97,18 @@ def _filled(static: bytes, works: Sequence[Work], seconds: Sequence[float], made
         sizes = (size_of(widest), size_of(last.outputs), size_of(last.edges / last.rows), size_of(last.rows))
     total = sum(seconds)
     held = math.log(max(sum(made_bytes), 1.0))
-    return static + DYNAMIC.pack(*sizes, math.log(max(total, SHORTEST_S)), total, held)
+    return CALLS.pack(*sizes, math.log(max(total, SHORTEST_S)), total, held)
 
 
-@lru_cache(maxsize=2**16)
-def _static(operation: Operation) -> bytes:
-    """Return what a node knows of its operation alone."""
-    return _written((operation.verb, *_functions(operation)), operation.bits)
-
-
-def _written(names: Sequence[str], bits: Mapping[str, int]) -> bytes:
+@lru_cache(maxsize=2**12)
+def _written(names: tuple[str, ...], bits: tuple[tuple[str, int], ...]) -> bytes:
     """Return the numbers of an operation: ones for its names, and its bits."""
     numbers = [0.0] * PLACE[SIZES[0]]
     for name in names:
         numbers[PLACE[name]] = 1.0
-    for component, width in bits.items():
+    for component, width in bits:
         numbers[PLACE[f"{component} bits"]] = _width(width)
-    return STATIC.pack(*numbers)
+    return OWN.pack(*numbers)
 
 
 def _functions(operation: Operation) -> tuple[str, ...]:

@@ -6,8 +6,8 @@ are written down here as they are coded there, and held to what is measured by t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from quantizers.spec import FLOAT_BITS
 from sgq.cost.work import Value, Work
@@ -29,8 +29,7 @@ REMEMBERED = 2**16
 """Calls and values whose bytes are remembered: architectures of one space share most of theirs."""
 
 
-@dataclass(frozen=True)
-class Footprint:
+class Footprint(NamedTuple):
     """Bytes that a call keeps for good (`weight`), makes (`result`), and needs on top while it runs."""
 
     weight_bytes: int

@@ -70,7 +70,7 @@ class Predictor(nn.Module):
         self.layers = nn.ModuleList(kind(width) for _ in range(self.shape.layers))
         self.dropout = nn.Dropout(self.shape.dropout)
         self.heads = nn.ModuleList(_head(2 * width) for _ in METRICS)
-        self.node_head = _head(2 * width)
+        self.node_head = NodeHead(width)
 
     def scale_to(self, batch: Batch) -> None:
         """Take mean and standard deviation of the table's values from a training set."""
@@ -83,17 +83,16 @@ class Predictor(nn.Module):
         scaled = list(SCALED)
         nodes = batch.nodes.clone()
         nodes[..., scaled] = (nodes[..., scaled] - self.mean) / self.deviation
-        present = batch.present.unsqueeze(2).float()
-        hidden = torch.relu(self.enter(nodes)) * present
+        hidden = torch.relu(self.enter(nodes))
         links = chain_links(batch.present)
-        for layer in self.layers:
-            hidden = layer(hidden, links) * present
+        for layer in self.layers:  # nothing sees a node that is not there
+            hidden = layer(hidden, links)
         # What is pooled is a sum, as latency is; the global node has seen all.
-        pooled = torch.cat([hidden.sum(1) / 8.0, hidden[:, 0]], dim=1)
+        present = batch.present.unsqueeze(1).to(hidden.dtype)
+        pooled = torch.cat([(present @ hidden).squeeze(1) / 8.0, hidden[:, 0]], dim=1)
         factors = torch.cat([_factor(head(self.dropout(pooled))) for head in self.heads], dim=1)
-        around = torch.cat([hidden, hidden[:, :1].expand_as(hidden)], dim=2)
         # The global node has all of the time; the others share it.
-        parts = batch.nodes[:, 1:, SHARE] * _factor(self.node_head(around)[:, 1:, 0])
+        parts = batch.nodes[:, 1:, SHARE] * _factor(self.node_head(hidden[:, 1:], hidden[:, 0]))
         latency = factors[:, 0] * parts.sum(1)
         return batch.base * torch.stack([latency, factors[:, 1]], dim=1)
 
@@ -139,6 +138,25 @@ class GcnLayer(nn.Module):
         into = links.sum(2, keepdim=True).clamp(min=1.0).rsqrt()
         out = links.sum(1, keepdim=True).clamp(min=1.0).rsqrt()
         return torch.nn.functional.leaky_relu(hidden + self.norm(self.linear((links * into * out) @ hidden)))
+
+
+class NodeHead(nn.Module):
+    """A factor for each node, from what it knows and what the global node does."""
+
+    def __init__(self, width: int) -> None:
+        """Build it so that it gives the factor 1."""
+        super().__init__()
+        self.of_node = nn.Linear(width, width)
+        self.of_all = nn.Linear(width, width, bias=False)
+        self.last = nn.Linear(width, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, nodes: Tensor, all_nodes: Tensor) -> Tensor:
+        """Return logarithms [batch, nodes]; nodes: [batch, nodes, width], all_nodes: [batch, width]."""
+        known = self.of_node(nodes) + self.of_all(all_nodes).unsqueeze(1)
+        logarithms: Tensor = self.last(torch.relu(known)).squeeze(2)
+        return logarithms
 
 
 def _factor(log_factor: Tensor) -> Tensor:

@@ -15,18 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from quantizers.packing import BYTE_BITS
-from quantizers.spec import FLOAT_BITS
-from sgq.cost.architecture_graph import Row, idle_row, stage_rows
-from sgq.cost.calls import HEAD, Piece, pieces_of
+from sgq.cost.architecture_graph import Row, idle_row
+from sgq.cost.calls import HEAD, Piece, calls_of, pieces_of
 from sgq.cost.energy import energy_j
 from sgq.cost.footprint import value_bytes
 from sgq.cost.lut import Entry, LookUpTable
 from sgq.cost.measurements import read_measurements
-from sgq.cost.peak_memory import StageMemory, lives_of, peak_of, stage_memory
+from sgq.cost.peak_memory import lives_of, peak_of
 from sgq.cost.profile import DeviceProfile
 from sgq.cost.profile_file import load_profile
 from sgq.cost.roofline import roofline_s
-from sgq.cost.stage_calls import Setting, stage_calls
+from sgq.cost.stage_price import Kin, StagePrice, StagePrices, packed_bytes_of
 from sgq.cost.work import Work
 from sgq.cost.workload import Workload
 from sgq.errors import UsageError
@@ -36,7 +35,6 @@ from sgq.recipe.plan import Plan
 if TYPE_CHECKING:
     from sgq.cost.predictor import Batch, Predictor
 
-SCALE_BYTES = 4
 TOGETHER = 128
 """Architectures that the predictor is asked about at once: what it makes of so many stays in the caches."""
 
@@ -61,22 +59,6 @@ class Price:
     extrapolated: bool = False
 
 
-class StagePrice(NamedTuple):
-    """What the calls of a position cost, and what a predictor is told of them.
-
-    `held` is their memory by what becomes of the values that they are given (`lives_of`), as it is found.
-    """
-
-    seconds: float
-    extrapolated: bool
-    packed_bytes: float
-    flops: int
-    bytes_moved: float
-    rows: tuple[Row, ...]
-    asked: frozenset[int]
-    held: dict[tuple[int, ...], StageMemory]
-
-
 class Pricer:
     """Prices on one device; it reads the profile's tables once and remembers positions.
 
@@ -96,7 +78,7 @@ class Pricer:
 
             self.predictor, trained_on = load_predictor(predictor)
             self.trained_nodes = trained_on.nodes
-        self._known: dict[Setting, StagePrice] = {}
+        self._stages = StagePrices(self.entry, measured=self.table is not None, threads=self.threads)
 
     @classmethod
     def of(cls, target: str | Path) -> Pricer:
@@ -149,38 +131,13 @@ class Pricer:
         ]
 
     def _walked(self, genotype: Genotype, workload: Workload) -> _Walk:
-        pieces = pieces_of(genotype, workload)
-        stages = [self._known.get(piece.setting) or self._stage(piece) for piece in pieces]
+        pieces, known = pieces_of(genotype, workload), self._stages
+        kin = [known.kin(piece.setting.operation) for piece in pieces]
+        stages = [known.of(*both) for both in zip(pieces, kin, strict=True)]
         lives = lives_of(pieces, [stage.asked for stage in stages])
-        held = [
-            stage.held.get(own) or self._hold(piece, stage, own)
-            for piece, stage, own in zip(pieces, stages, lives, strict=True)
-        ]
+        held = [known.memory(*both) for both in zip(stages, lives, strict=True)]
         peak = peak_of(pieces, held, workload)
-        return _Walk(genotype, pieces, stages, sum([stage.seconds for stage in stages]), peak.peak_bytes)
-
-    def _hold(self, piece: Piece, stage: StagePrice, lives: tuple[int, ...]) -> StageMemory:
-        found = stage.held[lives] = stage_memory(piece.setting, lives, self.threads)
-        return found
-
-    def _stage(self, piece: Piece) -> StagePrice:
-        setting, written = piece.setting, piece.calls
-        integer = setting.runtime == "integer"
-        works = [call.work for call in written.calls]
-        entries = [self.entry(work) for work in works]
-        seconds = [entry.seconds for entry in entries]
-        made = [value_bytes(written.values[call.writes], integer=integer) for call in written.calls]
-        found = self._known[setting] = StagePrice(
-            seconds=sum(seconds),
-            extrapolated=any(entry.extrapolated for entry in entries),
-            packed_bytes=stage_packed_bytes(setting),
-            flops=sum(work.flops for work in works),
-            bytes_moved=sum(work.bytes_moved for work in works),
-            rows=stage_rows(setting.operation, works, seconds, made),
-            asked=written.asked,
-            held={},
-        )
-        return found
+        return _Walk(genotype, pieces, kin, stages, sum([stage.seconds for stage in stages]), peak.peak_bytes)
 
     def _read(self, walks: Sequence[_Walk], workload: Workload) -> Batch:
         from sgq.cost.predictor_inputs import batch_of_rows
@@ -207,13 +164,15 @@ class Pricer:
         given = value_bytes(
             walk.pieces[0].setting.reads[0], integer=walk.pieces[0].setting.runtime == "integer"
         )
+        bits = [stage.weights * kin.more_bits for stage, kin in zip(stages, walk.kin, strict=True)]
+        more_bytes = sum(bits) / BYTE_BITS
         return Price(
             latency_s=seconds,
             peak_bytes=walk.peak_bytes if peak_bytes is None else peak_bytes,
-            packed_bytes=round(given + sum([stage.packed_bytes for stage in stages])),
+            packed_bytes=round(given + more_bytes + sum([stage.packed_bytes for stage in stages])),
             energy_j=None if power is None else energy_j(self.profile, compute_s=seconds).total_j,
             flops=sum([stage.flops for stage in stages]),
-            bytes_moved=sum([stage.bytes_moved for stage in stages]),
+            bytes_moved=more_bytes + sum([stage.bytes_moved for stage in stages]),
             source=source,
             extrapolated=any([stage.extrapolated for stage in stages]),
         )
@@ -237,6 +196,7 @@ class _Walk(NamedTuple):
 
     genotype: Genotype
     pieces: Sequence[Piece]
+    kin: Sequence[Kin]
     stages: Sequence[StagePrice]
     seconds: float
     peak_bytes: int
@@ -245,11 +205,11 @@ class _Walk(NamedTuple):
         """Return the rows of all positions, idle ones too, then of the head."""
         rows: list[Row] = []
         operations = self.genotype.positions
-        for piece, stage in zip(self.pieces, self.stages, strict=True):
+        for piece, kin, stage in zip(self.pieces, self.kin, self.stages, strict=True):
             # Positions that do nothing are no pieces; the head stands after all of them.
             until = piece.position if piece.position != HEAD else len(operations)
             rows += [idle_row(operations[idle]) for idle in range(len(rows), until)]
-            rows += stage.rows
+            rows += [kin.numbers + numbers for numbers in stage.rows]
         return rows
 
 
@@ -275,20 +235,7 @@ def price(subject: Genotype | Plan, workload: Workload | None, target: str | Pat
 
 def packed_bytes(genotype: Genotype, workload: Workload) -> int:
     """Return the bytes of parameters, and of every value between calls once, at their bits."""
-    pieces = pieces_of(genotype, workload)
-    first = pieces[0].setting
-    given = value_bytes(first.reads[0], integer=first.runtime == "integer")
-    return round(given + sum(stage_packed_bytes(piece.setting) for piece in pieces))
-
-
-def stage_packed_bytes(setting: Setting) -> float:
-    """Return the bytes of a position's parameters, and of the features that it makes, at their bits."""
-    written = stage_calls(setting)
-    total = 0.0
-    for work in (call.work for call in written.calls):
-        if work.weight_values:
-            scales = SCALE_BYTES * work.outputs if work.weight_bits < FLOAT_BITS else 0
-            biases = SCALE_BYTES * work.outputs
-            total += work.weight_values * work.weight_bits / BYTE_BITS + scales + biases
-    values = (value for value in written.values[written.given :] if not value.edges)
-    return total + sum(value_bytes(value, integer=setting.runtime == "integer") for value in values)
+    calls = calls_of(genotype, workload)
+    works = [call.work for call in calls.calls]
+    given = value_bytes(calls.values[0], integer=calls.runtime == "integer")
+    return round(given + packed_bytes_of(calls.runtime, works, calls.values[1:]))
