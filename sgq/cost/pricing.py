@@ -208,7 +208,8 @@ class _Walk(NamedTuple):
         for piece, kin, stage in zip(self.pieces, self.kin, self.stages, strict=True):
             # Positions that do nothing are no pieces; the head stands after all of them.
             until = piece.position if piece.position != HEAD else len(operations)
-            rows += [idle_row(operations[idle]) for idle in range(len(rows), until)]
+            if len(rows) < until:
+                rows += [idle_row(operation) for operation in operations[len(rows) : until]]
             rows += [kin.numbers + numbers for numbers in stage.rows]
         return rows
 

@@ -1,8 +1,8 @@
 """What a position of a genotype costs, found once for all that cost the same.
 
 ReLU or LeakyReLU, a sum or a mean, weights of two or of eight bits: on a measured device they take the same
-time and hold as much while they run. Positions are remembered by what is left when such choices are made equal,
-so that a search over thousands of architectures meets few that it has not priced.
+time and hold as much while they run. Positions are remembered by what is left when such choices are made
+equal, so that a search over thousands of architectures meets few that it has not priced.
 """
 
 from __future__ import annotations

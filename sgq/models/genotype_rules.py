@@ -114,13 +114,8 @@ def walk_of(genotype: Genotype, in_channels: int, *, has_edges: bool = False) ->
     if faults:
         raise ModelError(f'"{genotype.name}" cannot run: ' + "; ".join(map(str, faults)))
     kept = {read.made_by: one[2] for read, one in walk.readers.items()}
-    weights = [genotype.head.weight_bits]
-    weights += [
-        one.operation.weight_bits
-        for one in walk.stages
-        if isinstance(one.operation, Combine | EdgeMlp) and one.has_matrix
-    ]
-    return Walked(tuple(walk.stages), kept, min(*weights, *kept.values()) < FLOAT_BITS)
+    narrow = min(genotype.head.weight_bits, *kept.values()) < FLOAT_BITS
+    return Walked(tuple(walk.stages), kept, narrow or any(map(_has_narrow_weight, walk.stages)))
 
 
 def stages_of(genotype: Genotype, in_channels: int, *, has_edges: bool = False) -> tuple[Stage, ...]:
@@ -138,6 +133,13 @@ def is_quantized(genotype: Genotype, in_channels: int, *, has_edges: bool = Fals
     return walk_of(genotype, in_channels, has_edges=has_edges).quantized
 
 
+def _has_narrow_weight(stage: Stage) -> bool:
+    operation = stage.operation
+    return (
+        isinstance(operation, Combine | EdgeMlp) and stage.has_matrix and operation.weight_bits < FLOAT_BITS
+    )
+
+
 def last_features(stages: tuple[Stage, ...], in_channels: int) -> Features:
     """Return what the head reads."""
     return stages[-1].made if stages else Features(INPUT, in_channels)
@@ -152,6 +154,7 @@ class _Walk:
         self.now = Features(INPUT, in_channels)
         self.made: list[Features] = [self.now]
         self.by_position: dict[int, Features] = {}
+        self.crossings = 0
         self.k: int | None = None
         self.sampled_at: int | None = None
         self.has_edges = self.has_neighbours = has_edges
@@ -159,13 +162,8 @@ class _Walk:
 
     def faults(self) -> Iterator[Fault]:
         """Walk, and yield what is wrong on the way; a faulty position passes its features on."""
-        crossings = 0
         for position, operation in enumerate(self.genotype.positions):
             reason = self._step(position, operation)
-            if isinstance(operation, Communicate):
-                crossings += 1
-                if crossings > MOST_CROSSINGS:
-                    reason = f"expected at most {MOST_CROSSINGS} communicate (this is number {crossings})"
             if reason is not None:
                 yield Fault(position, reason)
             self.by_position[position] = self.now
@@ -203,6 +201,9 @@ class _Walk:
             return self._skip(position, operation)
         else:
             self._idle_or(position, operation, idle=True)
+            self.crossings += isinstance(operation, Communicate)
+            if self.crossings > MOST_CROSSINGS and isinstance(operation, Communicate):
+                return f"expected at most {MOST_CROSSINGS} communicate (this is number {self.crossings})"
         return None
 
     def _make(self, stage: Stage) -> None:
