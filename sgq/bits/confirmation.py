@@ -32,8 +32,10 @@ from sgq.bits.trials import Evaluation, Trial
 
 CANDIDATES = 3
 REPEATS = 10
-ROUNDS, SMALLER_ROUNDS = 8, 4
-"""Rounds until one holds, and rounds below it."""
+ROUNDS = 8
+"""Rounds until one holds."""
+MOST_SMALLER = 12
+"""Assignments below it that are measured at most."""
 SINGLE_PRECISION = 1e-5
 """So far from an accuracy may the cost model's mean be by rounding alone."""
 
@@ -105,12 +107,13 @@ def confirm(
     storage: str | Path | None,
     study: str,
     workers: int = 1,
+    smaller: int = MOST_SMALLER,
 ) -> Confirmed:
     """Measure trials again, from the smallest up, until the mean of one holds the limit less its error.
 
     Up to eight rounds of three candidates, with ten repeats each or, of several trainings, as many as give
-    each training as many turns; then up to four rounds of smaller ones (`sgq.bits.refinement`). Finished
-    repeats are in the storage beside the search, and are resumed.
+    each training as many turns; then up to so many `smaller` ones (`sgq.bits.refinement`), three a round.
+    Finished repeats are in the storage beside the search, and are resumed.
     """
     rounds = _Rounds(accuracy, least_accuracy, storage, workers)
     ranked = believed_inside(result, least_accuracy)
@@ -119,13 +122,13 @@ def confirm(
         if not candidates or rounds.chosen is not None or rounds.interrupted:
             break
         rounds.measure(candidates, f"{study}-confirm-{number}")
-    for number in range(SMALLER_ROUNDS):
-        if rounds.chosen is None or rounds.interrupted:
-            break
-        candidates = _smaller(result, rounds, rounds.chosen)
+    before = len(rounds.tried)
+    while rounds.chosen is not None and not rounds.interrupted:
+        done = len(rounds.tried) - before
+        candidates = _smaller(result, rounds, rounds.chosen, count=min(CANDIDATES, smaller - done))
         if not candidates:
             break
-        rounds.measure(candidates, f"{study}-smaller-{number}")
+        rounds.measure(candidates, f"{study}-smaller-{done}")
     return Confirmed(rounds.chosen, tuple(rounds.measured), rounds.interrupted)
 
 
@@ -158,7 +161,7 @@ class _Rounds:
         return min(holding, key=lambda item: item.trial.memory, default=None)
 
 
-def _smaller(result: SearchResult, rounds: _Rounds, chosen: Confirmation) -> list[Trial]:
+def _smaller(result: SearchResult, rounds: _Rounds, chosen: Confirmation, *, count: int) -> list[Trial]:
     """Return assignments below the chosen one that the cost model expects to hold: trials, or new ones."""
     space, memory = result.space, rounds.accuracy.built.space.memory.of_codes
     again = {space.codes(item.trial.assignment): item for item in rounds.measured}
@@ -174,7 +177,7 @@ def _smaller(result: SearchResult, rounds: _Rounds, chosen: Confirmation) -> lis
     failed = [codes for codes, trial in once.items() if trial.state == "failed"]
     tried = [space.codes(trial.assignment) for trial in rounds.tried]
     wanted = Refiner(space, memory, seed=rounds.accuracy.built.seed).smaller(
-        known, space.codes(chosen.trial.assignment), excluded=[*failed, *tried], count=CANDIDATES
+        known, space.codes(chosen.trial.assignment), excluded=[*failed, *tried], count=count
     )
     number = 1 + max(trial.number for trial in (*result.trials, *rounds.tried))
     new = [

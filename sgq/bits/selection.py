@@ -10,13 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from sgq.bits.confirmation import Confirmation, confirm
+from sgq.bits.confirmation import MOST_SMALLER, Confirmation, confirm
 from sgq.bits.deferred import DeferredAccuracy
 from sgq.bits.limits import Limits
 from sgq.bits.planned_space import PlannedSpace
 from sgq.bits.searching import STUDY, SearchResult, search, with_trials
 from sgq.bits.trials import Trial
 from sgq.errors import SearchError
+
+TRIALS_A_SMALLER = 16
+"""For so many trials one smaller assignment is tried after them, with all its repeats."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,15 @@ def select_bits(
     if least is None or not result.feasible or result.interrupted:
         return Selection(result, result.best, None, (), least)
     began = time.perf_counter()
-    confirmed = confirm(result, accuracy, least_accuracy=least, storage=storage, study=study, workers=workers)
+    confirmed = confirm(
+        result,
+        accuracy,
+        least_accuracy=least,
+        storage=storage,
+        study=study,
+        workers=workers,
+        smaller=min(MOST_SMALLER, trials // TRIALS_A_SMALLER),
+    )
     known = {trial.number for trial in result.trials}
     refined = tuple(item.trial for item in confirmed.measured if item.trial.number not in known)
     return Selection(

@@ -14,9 +14,9 @@ import pytest
 from sgq.bits import Evaluation, SearchResult, Space, Trial, confirmation, refinement, search
 from sgq.bits.confirmation import (
     CANDIDATES,
+    MOST_SMALLER,
     REPEATS,
     ROUNDS,
-    SMALLER_ROUNDS,
     Confirmation,
     believed_inside,
     confirm,
@@ -83,8 +83,9 @@ def confirmed(
     *,
     least: float = LIMIT,
     storage: Path | None = None,
+    smaller: int = MOST_SMALLER,
 ) -> tuple[Confirmation | None, tuple[Confirmation, ...]]:
-    found = confirm(result, evaluation, least_accuracy=least, storage=storage, study="bits")
+    found = confirm(result, evaluation, least_accuracy=least, storage=storage, study="bits", smaller=smaller)
     assert not found.interrupted
     return found.chosen, found.measured
 
@@ -231,10 +232,7 @@ def test_every_candidate_of_a_round_has_as_many_repeats_on_each_training(
     assert chosen == measured[1]
 
 
-def test_rounds_go_on_until_one_surely_holds(
-    tmp_path: Path, believe: Believe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(confirmation, "SMALLER_ROUNDS", 0)
+def test_rounds_go_on_until_one_surely_holds(tmp_path: Path, believe: Believe) -> None:
     believe(lambda assignment: memory(assignment) / 1000 + accuracy(assignment) / 1e6)
     result = searched(least=0.825)
     ranked = believed_inside(result, 0.825)
@@ -242,7 +240,7 @@ def test_rounds_go_on_until_one_surely_holds(
     rounds = places[0] // CANDIDATES + 1
     assert 1 < rounds < ROUNDS
     log = tmp_path / "log"
-    chosen, measured = confirmed(result, deferred(log), least=0.825)
+    chosen, measured = confirmed(result, deferred(log), least=0.825, smaller=0)
     assert chosen is not None
     assert chosen.trial == ranked[places[0]]
     assert [item.trial for item in measured] == ranked[: rounds * CANDIDATES]
@@ -275,16 +273,13 @@ def test_what_cannot_be_measured_again_is_not_confirmed_but_others_are(
     assert widths(measured) == widths([chosen]) == [(8, 4, 8, 4)]
 
 
-def test_one_that_cannot_be_measured_again_does_not_end_the_rounds(
-    tmp_path: Path, believe: Believe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(confirmation, "SMALLER_ROUNDS", 0)
+def test_one_that_cannot_be_measured_again_does_not_end_the_rounds(tmp_path: Path, believe: Believe) -> None:
     believe(lambda assignment: memory(assignment) / 1000)
     log = tmp_path / "log"
     result = searched()
     ranked = believed_inside(result, LIMIT)
     assert widths(ranked)[0] == (2, 2, 2, 2)
-    _, measured = confirmed(result, deferred(log, broken=(2, 2, 2, 2)))
+    _, measured = confirmed(result, deferred(log, broken=(2, 2, 2, 2)), smaller=0)
     assert [item.trial for item in measured] == ranked[1 : len(measured) + 1]
     assert len(measured) > CANDIDATES
 
@@ -327,8 +322,15 @@ def test_what_does_not_hold_in_repeats_is_not_chosen_below_what_does(
     holding = [item.trial.memory for item in measured if accuracy(item.trial.assignment) >= LIMIT]
     assert chosen.trial.memory == min(holding)
     # All are believed inside, so that the smallest one left is tried in each round, and it alone.
-    assert len(measured) == 1 + SMALLER_ROUNDS
+    assert len(measured) == 1 + MOST_SMALLER
     assert len({short(item.trial.assignment) for item in measured}) == len(measured)
+
+
+@pytest.mark.parametrize("smaller", [0, 1, 4])
+def test_no_more_are_tried_below_than_asked_for(tmp_path: Path, believe: Believe, smaller: int) -> None:
+    believe(lambda assignment: memory(assignment) / 1000)
+    _, measured = confirmed(measured_before(), deferred(tmp_path / "log"), smaller=smaller)
+    assert len(measured) == 1 + smaller
 
 
 def test_what_broke_below_is_not_tried_again(tmp_path: Path, believe: Believe) -> None:

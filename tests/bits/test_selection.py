@@ -216,7 +216,7 @@ def test_a_search_that_goes_on_repeats_again_only_for_other_candidates(
         "believed_inside",
         lambda result, least: [result.best, result.trials[0]],
     )
-    monkeypatch.setattr(confirmation, "SMALLER_ROUNDS", 0)
+    monkeypatch.setattr("sgq.bits.selection.MOST_SMALLER", 0)
     log, storage = tmp_path / "log", tmp_path / "study.log"
 
     limits, best, changes = Limits(accuracy=0.84), None, []
