@@ -2,7 +2,8 @@
 
 From them comes the standard error of a drop: of one run (McNemar, 1947), and of the mean of several runs that
 share nodes. There a node counts as one observation however many runs it is in (a cluster), so repeats on the
-same nodes do not make the error over nodes vanish.
+same nodes do not make the error over nodes vanish. A run is a cluster of its nodes as well: both together
+give the two-way error of Cameron, Gelbach and Miller (Robust Inference with Multiway Clustering, 2011).
 """
 
 from __future__ import annotations
@@ -62,3 +63,17 @@ def joint_error(runs: Sequence[Changes]) -> float:
     mean = sum(run.drop for run in runs) / len(runs)
     rows = max(run.rows for run in runs)
     return math.sqrt(max(0.0, sum(weight * weight for weight in weights.values()) - mean * mean / rows))
+
+
+def independent_error(runs: Sequence[Changes]) -> float:
+    """Return what the standard error of the mean drop were if every node of every run changed by itself.
+
+    The error over nodes and that over runs both have it in them.
+    """
+    return math.sqrt(sum(run.error**2 for run in runs)) / len(runs)
+
+
+def two_way_error(over_runs: float, over_nodes: float, independent: float) -> float:
+    """Return the standard error over runs and nodes: what is in both errors counts once."""
+    both = over_runs**2 + over_nodes**2 - independent**2
+    return max(over_runs, over_nodes, math.sqrt(max(0.0, both)))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sgq.bits.changes import Changes, joint_error
+from sgq.bits.changes import Changes, independent_error, joint_error, two_way_error
 from sgq.bits.deferred import DeferredAccuracy
 from sgq.bits.front import front_of
 from sgq.bits.gaussian_process import ALL_TRAININGS, GaussianProcess
@@ -42,11 +42,15 @@ SINGLE_PRECISION = 1e-5
 
 @dataclass(frozen=True)
 class Confirmation:
-    """A trial, the accuracies (0 to 1) that it had in repeats, and the error of their mean over nodes."""
+    """A trial, the accuracies (0 to 1) that it had in repeats, and the error of their mean over nodes.
+
+    `independent` is the part of that error which is in the error over repeats, too (`sgq.bits.changes`).
+    """
 
     trial: Trial
     accuracies: tuple[float, ...]
     error: float = 0.0
+    independent: float = 0.0
 
     @property
     def accuracy(self) -> float:
@@ -55,12 +59,12 @@ class Confirmation:
 
     @property
     def least_accuracy(self) -> float:
-        """The mean less its standard error: that over repeats and that over nodes, as if independent.
+        """The mean less its standard error over repeats and nodes.
 
         Repeats share their nodes: more of them do not make the error over nodes vanish.
         """
         over_repeats = statistics.stdev(self.accuracies) / math.sqrt(len(self.accuracies))
-        return self.accuracy - math.hypot(over_repeats, self.error)
+        return self.accuracy - two_way_error(over_repeats, self.error, self.independent)
 
 
 @dataclass(frozen=True)
@@ -250,7 +254,7 @@ def _measured(
         ]
         if len(own) == repeats:
             accuracies = tuple(repeat.accuracy or 0.0 for repeat in own)
-            item = Confirmation(trial, accuracies, _error_over_nodes(own))
+            item = Confirmation(trial, accuracies, *_errors_over_nodes(own))
             if trial.accuracy is None:  # the search did not measure it
                 error = item.accuracy - item.least_accuracy
                 seconds = math.fsum(repeat.seconds for repeat in own)
@@ -259,8 +263,12 @@ def _measured(
     return Confirmed(None, tuple(found), result.interrupted)
 
 
-def _error_over_nodes(repeats: Sequence[Trial]) -> float:
-    """Return the error over nodes of the mean of repeats: joint where nodes are known, else their mean."""
+def _errors_over_nodes(repeats: Sequence[Trial]) -> tuple[float, float]:
+    """Return the error over nodes of the mean of repeats, and the part of it that is in each by itself.
+
+    It is joint where nodes are known. Else it is the mean of theirs, of which no part is known to be so.
+    """
     if all(repeat.changed for repeat in repeats):
-        return joint_error([Changes.parse(repeat.changed) for repeat in repeats])
-    return statistics.fmean(repeat.error for repeat in repeats)
+        runs = [Changes.parse(repeat.changed) for repeat in repeats]
+        return joint_error(runs), independent_error(runs)
+    return statistics.fmean(repeat.error for repeat in repeats), 0.0

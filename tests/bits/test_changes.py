@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from sgq.bits.changes import Changes, joint_error
+from sgq.bits.changes import Changes, independent_error, joint_error, two_way_error
 from sgq.errors import SearchError
 
 
@@ -50,6 +50,41 @@ def test_the_joint_error_is_the_spread_of_means_over_samples_of_nodes() -> None:
         means.append(np.mean([run.drop for run in runs]))
         errors.append(joint_error(runs))
     assert np.mean(errors) == pytest.approx(np.std(means), rel=0.1)
+
+
+def test_what_is_in_both_errors_counts_once() -> None:
+    assert two_way_error(0.3, 0.4, 0.0) == pytest.approx(0.5)
+    assert two_way_error(0.3, 0.4, 0.3) == pytest.approx(0.4)
+    assert two_way_error(0.4, 0.4, 0.2) == pytest.approx(math.sqrt(0.28))
+    # By chance the part in common comes out as more than the smaller of both.
+    assert two_way_error(0.1, 0.4, 0.3) == 0.4
+    assert two_way_error(0.5, 0.1, 0.4) == 0.5
+
+
+def test_runs_that_change_nodes_by_themselves_have_nothing_but_the_part_in_common() -> None:
+    runs = [Changes(100, wrong=(10 * run, 10 * run + 1), right=(10 * run + 2,)) for run in range(4)]
+    assert independent_error(runs) == pytest.approx(joint_error(runs), rel=0.01)
+    assert independent_error(runs[:1]) == runs[0].error
+
+
+def test_the_two_way_error_is_the_spread_of_means_over_samples_of_runs_and_nodes() -> None:
+    chance = np.random.default_rng(6)
+    nodes, runs, drops, errors, doubled = 250, 8, [], [], []
+    for _ in range(300):
+        of_node, of_run = chance.uniform(0.0, 0.1, nodes), chance.uniform(-0.04, 0.04, runs)
+        found = []
+        for run in range(runs):
+            drawn = chance.random(nodes)
+            wrong = np.flatnonzero(drawn < of_node + 0.02 + of_run[run])
+            right = np.flatnonzero(drawn > 1.0 - 0.04)
+            found.append(Changes(nodes, tuple(wrong.tolist()), tuple(right.tolist())))
+        own = np.array([changes.drop for changes in found])
+        over_runs = float(own.std(ddof=1)) / math.sqrt(runs)
+        drops.append(own.mean())
+        errors.append(two_way_error(over_runs, joint_error(found), independent_error(found)))
+        doubled.append(math.hypot(over_runs, joint_error(found)))
+    assert np.mean(errors) == pytest.approx(np.std(drops), rel=0.12)
+    assert np.mean(doubled) > 1.1 * np.mean(errors)
 
 
 @pytest.mark.parametrize(
