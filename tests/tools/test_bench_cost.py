@@ -115,7 +115,7 @@ def test_pairs_of_widths_inside_the_noise_do_not_count() -> None:
     assert bits_order(Told(), [variants], floor=1.5).pairs == 1  # type: ignore[arg-type, list-item]
 
 
-@pytest.mark.parametrize("paper", ["HGNAS", "GCoDE"])
+@pytest.mark.parametrize("paper", ["HGNAS", pytest.param("GCoDE", marks=pytest.mark.soak)])
 def test_the_papers_predictors_learn(paper: str, tmp_path: Path) -> None:
     from benches.paper_predictors import predictions
 

@@ -122,7 +122,7 @@ def test_streaming_gives_a_bandwidth() -> None:
     assert stream_bytes_per_s(array_bytes=2**16, repeats=3) > 0
 
 
-@pytest.mark.parametrize("name", ["gcn", "gin"])
+@pytest.mark.parametrize("name", ["gcn", pytest.param("gin", marks=pytest.mark.soak)])
 def test_a_model_case_has_rows_and_ratios_for_every_way_to_run_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

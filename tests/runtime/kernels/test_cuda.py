@@ -93,7 +93,12 @@ def run_cases(chosen: str, **environment: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "chosen", ["quantize or aggregate", "linear or attention", "neighbours or distances or assemble"]
+    "chosen",
+    [
+        "quantize or aggregate",
+        pytest.param("linear or attention", marks=pytest.mark.soak),
+        pytest.param("neighbours or distances or assemble", marks=pytest.mark.soak),
+    ],
 )
 def test_the_kernels_agree_with_the_reference_when_interpreted(chosen: str) -> None:
     run_cases(chosen, TRITON_INTERPRET="1")
