@@ -30,7 +30,7 @@ def _draw(study: StudyReport, figure: Figure) -> None:
     volume.set_title("hypervolume of the front", fontsize=11)
     best = [(evaluations, trial.packed_bytes) for evaluations, trial in study.best_so_far]
     _steps(size, best, "no finished trial inside the limits")
-    size.set_title("packed bytes of the best measured so far (modelled)", fontsize=11)
+    size.set_title("packed bytes of the best so far (modelled)", fontsize=11)
     _bytes_up(size, [count for _, count in best])
 
 

@@ -91,5 +91,5 @@ def test_a_thousand_trials_make_a_png_of_900_by_560_pixels(study: StudyReport) -
 def test_the_curves_name_both_figures(study: StudyReport) -> None:
     written = texts(curve_svg(study))
     assert "hypervolume of the front" in written
-    assert "packed bytes of the best measured so far (modelled)" in written
+    assert "packed bytes of the best so far (modelled)" in written
     assert "1 KiB" in written
