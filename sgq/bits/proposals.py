@@ -204,24 +204,33 @@ class Proposer:
         half = CANDIDATES // 2
         shares = generator.random((half, 1))
         mixed = generator.binomial(self._counts - 1, np.broadcast_to(shares, (half, axes)))
-        return np.concatenate((mixed, self._moved(front, half, generator))) if len(front) else mixed
-
-    def _moved(self, front: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
-        moved = front[generator.integers(0, len(front), count)].copy()
-        rows = np.arange(count)
-        moves = generator.integers(1, MOST_MOVES + 1, count)
-        for move in range(MOST_MOVES):
-            axis = generator.integers(0, len(self._counts), count)
-            step = np.where(generator.random(count) < 0.5, -1, 1)
-            to = np.clip(moved[rows, axis] + step, 0, self._counts[axis] - 1)
-            moved[rows, axis] = np.where(moves > move, to, moved[rows, axis])
-        return moved
+        if not len(front):
+            return mixed
+        near = front[generator.integers(0, len(front), half)]
+        return np.concatenate((mixed, moved(near, self._counts, np.arange(axes), generator)))
 
     def _unseen_rows(self, pool: np.ndarray, known: np.ndarray) -> np.ndarray:
         keys = row_keys(pool)
         _, first = np.unique(keys, return_index=True)
         first = first[~np.isin(keys[first], row_keys(known))]
         return pool[np.sort(first)]
+
+
+def moved(
+    codes: np.ndarray, counts: np.ndarray, axes: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """Return each assignment a few random steps away, each of one of `axes` to its next choice.
+
+    codes: [assignments, axes]; counts: how many choices each axis has [axes].
+    """
+    near, rows = codes.copy(), np.arange(len(codes))
+    moves = generator.integers(1, MOST_MOVES + 1, len(codes))
+    for move in range(MOST_MOVES):
+        axis = axes[generator.integers(0, len(axes), len(codes))]
+        step = np.where(generator.random(len(codes)) < 0.5, -1, 1)
+        to = np.clip(near[rows, axis] + step, 0, counts[axis] - 1)
+        near[rows, axis] = np.where(moves > move, to, near[rows, axis])
+    return near
 
 
 def row_keys(codes: np.ndarray) -> np.ndarray:

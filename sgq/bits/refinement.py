@@ -13,12 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from sgq.bits.gaussian_process import GaussianProcess
-from sgq.bits.proposals import MemoryOf, Scored, expected_saving, row_keys, squashed
+from sgq.bits.proposals import MemoryOf, Scored, expected_saving, moved, row_keys, squashed
 from sgq.bits.space import Codes, Space
 
 NEIGHBOURS = 32
 """Random assignments looked at around each one of the way down."""
-MOST_MOVES = 3
 LEAST_SAVING = 0.01
 """Below such an expected saving, as a share of the bytes, nothing is worth ten repeats."""
 CHEAPEST = 1e-6
@@ -54,6 +53,8 @@ class Refiner:
 
         None of the `excluded` ones, and none where next to nothing is expected to be saved.
         """
+        if count < 1 or not self._narrowable.any():
+            return ()
         model = GaussianProcess(self.space)
         model.fit(known.codes, squashed(known.above), repeats=known.repeats, trainings=known.trainings)
         pool = self._pool(model, holding)
@@ -82,15 +83,8 @@ class Refiner:
         """Return the way down from `start`, and random neighbours of all that is on it."""
         path = self._way_down(model, np.array(start))
         generator = np.random.default_rng((self.seed, len(path)))
-        near = np.repeat(path, NEIGHBOURS, axis=0)
-        rows, counts = np.arange(len(near)), np.array(self.space.counts)
-        moves = generator.integers(1, MOST_MOVES + 1, len(near))
         axes = np.flatnonzero(self._narrowable)
-        for move in range(MOST_MOVES):
-            axis = generator.choice(axes, len(near))
-            step = np.where(generator.random(len(near)) < 0.5, -1, 1)
-            to = np.clip(near[rows, axis] + step, 0, counts[axis] - 1)
-            near[rows, axis] = np.where(moves > move, to, near[rows, axis])
+        near = moved(np.repeat(path, NEIGHBOURS, axis=0), np.array(self.space.counts), axes, generator)
         return np.unique(np.concatenate((path, near)), axis=0)
 
     def _way_down(self, model: GaussianProcess, start: np.ndarray) -> np.ndarray:

@@ -94,6 +94,13 @@ def test_nothing_is_proposed_where_nothing_smaller_is_expected_to_hold() -> None
     assert LEAST_SAVING > 0.0
 
 
+def test_nothing_is_proposed_where_no_axis_is_of_bits_or_none_is_asked_for() -> None:
+    kinds = Space.of({"kind": ("plain", "other")})
+    known = Known(np.array([[0], [1]]), np.array([0.01, 0.02]), np.ones(2), of_all(2))
+    assert Refiner(kinds, memory).smaller(known, (1,), excluded=[], count=3) == ()
+    assert Refiner(SPACE, memory).smaller(searched(), HOLDING, excluded=[], count=0) == ()
+
+
 @pytest.mark.parametrize("kind", [0, 1])
 def test_only_axes_of_bits_are_narrowed(kind: int) -> None:
     codes = np.array([[kind, bits] for bits in (0, 1, 2)])
