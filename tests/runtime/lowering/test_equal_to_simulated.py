@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -122,15 +122,16 @@ def test_a_layer_with_bits_by_bucket(kind: str) -> None:
     edges=st.integers(0, 120),
     bits=st.sampled_from([1, 2, 4, 8]),
 )
+@example(kind="sage max", seed=3, nodes=3, edges=42, bits=4)  # one of three nodes is at a tie
 def test_a_layer_on_any_graph(kind: str, seed: int, nodes: int, edges: int, bits: int) -> None:
     data = random_graph(seed, nodes, edges)
     wrapped, _, task = quantized(model_of(kind, seed), data, recipe(max(bits, 2) if kind == "edge" else bits))
     lowered, found, _ = run_lowered(wrapped, task)
     logits, _ = run_simulated(wrapped, task)
     # One code that falls the other way at a tie may change a node and those that it feeds.
-    close = ((found - logits).abs().amax(1) <= 1e-4 * logits.abs().max() + 1e-6).float().mean()
+    apart = ((found - logits).abs().amax(1) > 1e-4 * logits.abs().max() + 1e-6).sum()
     assert lowered.report.simulated == ()
-    assert close >= 0.5 if bits == 1 else close >= 0.8
+    assert apart <= max(1, (0.5 if bits == 1 else 0.2) * nodes)
 
 
 def test_sparse_features_give_what_dense_ones_give() -> None:
