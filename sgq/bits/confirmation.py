@@ -170,7 +170,9 @@ def _smaller(result: SearchResult, rounds: _Rounds, chosen: Confirmation, *, cou
     space, memory = result.space, rounds.accuracy.built.space.memory.of_codes
     again = {space.codes(item.trial.assignment): item for item in rounds.measured}
     once = {space.codes(trial.assignment): trial for trial in result.trials}
-    alone = {codes: trial.sure for codes, trial in once.items() if codes not in again and trial.sure}
+    alone = {
+        codes: trial.sure for codes, trial in once.items() if codes not in again and trial.sure is not None
+    }
     accuracies = [*alone.values(), *(item.least_accuracy for item in again.values())]
     known = Known(
         codes=np.array([*alone, *again]),

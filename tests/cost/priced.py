@@ -5,10 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from sgq.cost.measurements import MeasurementStore
-from sgq.cost.profile import DeviceProfile, SideFiles
+from sgq.cost.profile import DeviceProfile, PeakRate, Power, Rates, SideFiles
 from sgq.cost.space_operations import COLUMNS, Sizes, grid
 from sgq.cost.timing import Timing
 
+RATES = Rates(
+    peaks=(PeakRate(32, 1e9), PeakRate(8, 4e9)),
+    bandwidth_bytes_per_s=1e9,
+    launch_s=1e-6,
+    kernel_launch_s=2e-6,
+)
+SHEET = DeviceProfile("sheet", "data sheet", "2026-01-01", rates=RATES, power=Power(active_w=10.0))
+"""A device of round rates, as a data sheet has them."""
 SIZES = Sizes(rows=(8, 64), k=(2, 8), channels=(1, 64), edge_channels=(3, 64))
 
 

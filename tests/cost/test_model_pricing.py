@@ -14,7 +14,7 @@ from torch_geometric.nn import GCNConv
 
 from sgq.cost import price_of_model
 from sgq.cost.model_pricing import trace_of_model
-from sgq.cost.profile import DeviceProfile, PeakRate, Power, Rates
+from sgq.cost.profile import DeviceProfile
 from sgq.cost.roofline import demand_s
 from sgq.cost.traced_operators import OperatorTrace, trace_operators
 from sgq.cost.traced_program import ProgramTrace
@@ -29,15 +29,9 @@ from sgq.runtime.baselines import float_baselines, in_form
 from sgq.runtime.comparison import integer_peak
 from sgq.runtime.lowering.program import lower
 from sgq.runtime.measuring import measure_peak
+from tests.cost.priced import RATES, SHEET
 from tests.graph.convolution_cases import CASES, ConvolutionCase
 
-RATES = Rates(
-    peaks=(PeakRate(32, 1e9), PeakRate(8, 4e9)),
-    bandwidth_bytes_per_s=1e9,
-    launch_s=1e-6,
-    kernel_launch_s=2e-6,
-)
-SHEET = DeviceProfile("sheet", "data sheet", "2026-01-01", rates=RATES, power=Power(active_w=10.0))
 SAMPLED = 6
 """The short run has every sixth convolution."""
 ZOO = ("gcn", "gat", "gin", "sage")

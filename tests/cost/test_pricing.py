@@ -8,7 +8,7 @@ import pytest
 
 from sgq.cost import POINTS, Pricer, Workload, price
 from sgq.cost.calls import calls_of
-from sgq.cost.profile import DeviceProfile, PeakRate, Power, Rates, SideFiles
+from sgq.cost.profile import DeviceProfile, SideFiles
 from sgq.cost.profile_file import shipped_profiles
 from sgq.cost.roofline import roofline_s
 from sgq.cost.work import Work
@@ -16,15 +16,8 @@ from sgq.errors import ModelError, ProfileError, UsageError
 from sgq.models.dgcnn import dgcnn
 from sgq.models.genotype import Aggregate, Combine, EdgeMlp, Genotype, Head, Pool, Sample
 from sgq.models.genotype_sampling import with_bits
-from tests.cost.priced import measured_profile
+from tests.cost.priced import SHEET, measured_profile
 
-RATES = Rates(
-    peaks=(PeakRate(32, 1e9), PeakRate(8, 4e9)),
-    bandwidth_bytes_per_s=1e9,
-    launch_s=1e-6,
-    kernel_launch_s=2e-6,
-)
-SHEET = DeviceProfile("sheet", "data sheet", "2026-01-01", rates=RATES, power=Power(active_w=10.0))
 SMALL = Genotype((Sample("knn", 2), Aggregate("max", "source"), Combine(4), Pool(("max",))), Head(()))
 TEN = Workload(nodes=10, classes=2)
 

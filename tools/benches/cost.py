@@ -2,9 +2,9 @@
 
 A device profile is measured on two threads, a predictor trained on random architectures, and others measured
 after that to test it; in two passes, whose mean is what is measured and whose difference tells the noise
-floor. The same profile on one thread is the new device
-that the predictor is moved to with 100 samples. The predictors of HGNAS and GCoDE learn from the same
-architectures. Measurements stay in a folder: what is there is not measured again.
+floor. The same profile on one thread is the new device that the predictor is moved to with 100 samples. The
+predictors of HGNAS and GCoDE learn from the same architectures. Measurements stay in a folder: what is there
+is not measured again.
 """
 
 from __future__ import annotations
