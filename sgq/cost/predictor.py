@@ -66,8 +66,8 @@ class Predictor(nn.Module):
         self.register_buffer("mean", torch.zeros(len(SCALED)))
         self.register_buffer("deviation", torch.ones(len(SCALED)))
         self.enter = nn.Linear(len(COLUMNS), width)
-        kind = GinLayer if self.shape.layer == "gin" else GcnLayer
-        self.layers = nn.ModuleList(kind(width) for _ in range(self.shape.layers))
+        self.kind = GinLayer if self.shape.layer == "gin" else GcnLayer
+        self.layers = nn.ModuleList(self.kind(width) for _ in range(self.shape.layers))
         self.dropout = nn.Dropout(self.shape.dropout)
         self.heads = nn.ModuleList(_head(2 * width) for _ in METRICS)
         self.node_head = NodeHead(width)
@@ -83,10 +83,10 @@ class Predictor(nn.Module):
         scaled = list(SCALED)
         nodes = batch.nodes.clone()
         nodes[..., scaled] = (nodes[..., scaled] - self.mean) / self.deviation
-        hidden = torch.relu(self.enter(nodes))
-        links = chain_links(batch.present)
+        hidden = self.enter(nodes).relu_()
+        weights = self.kind.weights(chain_links(batch.present))
         for layer in self.layers:  # nothing sees a node that is not there
-            hidden = layer(hidden, links)
+            hidden = layer(hidden, weights)
         # What is pooled is a sum, as latency is; the global node has seen all.
         present = batch.present.unsqueeze(1).to(hidden.dtype)
         pooled = torch.cat([(present @ hidden).squeeze(1) / 8.0, hidden[:, 0]], dim=1)
@@ -115,13 +115,19 @@ class GinLayer(nn.Module):
         """Build the network."""
         super().__init__()
         self.network = nn.Sequential(
-            nn.Linear(width, width), nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, width)
+            nn.Linear(width, width), nn.LayerNorm(width), nn.ReLU(inplace=True), nn.Linear(width, width)
         )
 
-    def forward(self, hidden: Tensor, links: Tensor) -> Tensor:
+    @staticmethod
+    def weights(links: Tensor) -> Tensor:
+        """Return how much each node counts for each, by who sees whom [batch, nodes, nodes]."""
+        mean = links / links.sum(2, keepdim=True).clamp(min=1.0)
+        return mean + torch.eye(links.size(1), device=links.device)
+
+    def forward(self, hidden: Tensor, weights: Tensor) -> Tensor:
         """Return new features [batch, nodes, width]."""
-        seen = links @ hidden / links.sum(2, keepdim=True).clamp(min=1.0)
-        return torch.relu(hidden + self.network(hidden + seen))
+        made: Tensor = self.network(weights @ hidden)
+        return made.add_(hidden).relu_()
 
 
 class GcnLayer(nn.Module):
@@ -133,11 +139,16 @@ class GcnLayer(nn.Module):
         self.linear = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, hidden: Tensor, links: Tensor) -> Tensor:
-        """Return new features [batch, nodes, width]."""
+    @staticmethod
+    def weights(links: Tensor) -> Tensor:
+        """Return how much each node counts for each, by who sees whom [batch, nodes, nodes]."""
         into = links.sum(2, keepdim=True).clamp(min=1.0).rsqrt()
         out = links.sum(1, keepdim=True).clamp(min=1.0).rsqrt()
-        return torch.nn.functional.leaky_relu(hidden + self.norm(self.linear((links * into * out) @ hidden)))
+        return links * into * out
+
+    def forward(self, hidden: Tensor, weights: Tensor) -> Tensor:
+        """Return new features [batch, nodes, width]."""
+        return torch.nn.functional.leaky_relu(hidden + self.norm(self.linear(weights @ hidden)))
 
 
 class NodeHead(nn.Module):
@@ -155,7 +166,7 @@ class NodeHead(nn.Module):
     def forward(self, nodes: Tensor, all_nodes: Tensor) -> Tensor:
         """Return logarithms [batch, nodes]; nodes: [batch, nodes, width], all_nodes: [batch, width]."""
         known = self.of_node(nodes) + self.of_all(all_nodes).unsqueeze(1)
-        logarithms: Tensor = self.last(torch.relu(known)).squeeze(2)
+        logarithms: Tensor = self.last(known.relu_()).squeeze(2)
         return logarithms
 
 

@@ -158,23 +158,29 @@ class Pricer:
         peak_bytes: int | None = None,
     ) -> Price:
         """Return the price of a genotype, as the predictor says or without its say."""
-        stages = walk.stages
         seconds = walk.seconds if latency_s is None else latency_s
         power = self.profile.power.active_w
-        given = value_bytes(
-            walk.pieces[0].setting.reads[0], integer=walk.pieces[0].setting.runtime == "integer"
-        )
-        bits = [stage.weights * kin.more_bits for stage, kin in zip(stages, walk.kin, strict=True)]
-        more_bytes = sum(bits) / BYTE_BITS
+        setting = walk.pieces[0].setting
+        given = value_bytes(setting.reads[0], integer=setting.runtime == "integer")
+        flops = more_bits = 0
+        held_bytes = bytes_moved = 0.0
+        extrapolated = False
+        for stage, kin in zip(walk.stages, walk.kin, strict=True):
+            flops += stage.flops
+            bytes_moved += stage.bytes_moved
+            held_bytes += stage.packed_bytes
+            more_bits += stage.weights * kin.more_bits
+            extrapolated |= stage.extrapolated
+        more_bytes = more_bits / BYTE_BITS
         return Price(
             latency_s=seconds,
             peak_bytes=walk.peak_bytes if peak_bytes is None else peak_bytes,
-            packed_bytes=round(given + more_bytes + sum([stage.packed_bytes for stage in stages])),
+            packed_bytes=round(given + more_bytes + held_bytes),
             energy_j=None if power is None else energy_j(self.profile, compute_s=seconds).total_j,
-            flops=sum([stage.flops for stage in stages]),
-            bytes_moved=more_bytes + sum([stage.bytes_moved for stage in stages]),
+            flops=flops,
+            bytes_moved=more_bytes + bytes_moved,
             source=source,
-            extrapolated=any([stage.extrapolated for stage in stages]),
+            extrapolated=extrapolated,
         )
 
 

@@ -18,7 +18,8 @@ from sgq.cost.operation_sources import (
 from sgq.cost.timing import Call, TimingSettings
 from sgq.errors import ProfileError
 
-ONCE = TimingSettings(rounds=2, warmup=0, attempts=1, least_sample_s=0.0)
+ONCE = TimingSettings(rounds=2, warmup=0, attempts=1, least_sample_s=0.0, retries=0)
+"""Nothing is taken again, however busy the machine is."""
 COLUMNS = ("number",)
 
 
