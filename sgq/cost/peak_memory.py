@@ -158,9 +158,9 @@ def hgnas_peak_bytes(genotype: Genotype, workload: Workload) -> int:
     """Return HGNAS's estimate: parameters and the largest running total (arXiv 2408.12840, 3.5).
 
     It begins with the input. Sampling takes 2 indices an edge, aggregation 2 messages an edge and a row a
-    node, combination a row a node; all in fp32 and int64, whatever the bits. So it counts messages of targets,
-    which are never made here (up to 29 times too much), and no distances of all pairs, which knn makes (down to
-    a seventh), on random architectures in fp32.
+    node, combination a row a node; all in fp32 and int64, whatever the bits. So on random architectures in
+    fp32 it is up to 29 times too high, counting messages of targets, which are never made here, and down to a
+    seventh, without the distances of all pairs that knn makes.
     """
     stages = stages_of(genotype, workload.features, has_edges=workload.has_edges)
     rows, edges = workload.rows, workload.edges * workload.batch
