@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from sgq.report.cost_rows import CostReport
 
 SUFFIXES = (".yaml", ".yml")
+HAS_POSITIONS = re.compile(r"^(?:\{.*[{ ,])?positions:", re.MULTILINE)
+"""The key of an architecture, in a block or on one line; a broken file is recognised as well."""
 DEFAULT_NODES, DEFAULT_FEATURES, DEFAULT_CLASSES = 1024, 3, 40
 
 
@@ -56,7 +59,7 @@ def is_genotype(subject: str) -> bool:
         return False
     from sgq.recipe.loading import read_text
 
-    return any(line.startswith("positions:") for line in read_text(path).splitlines())
+    return HAS_POSITIONS.search(read_text(path)) is not None
 
 
 def run_genotype(arguments: argparse.Namespace) -> int:

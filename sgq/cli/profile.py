@@ -56,13 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     here = fingerprint_of_this_machine()
     threads = _checked_threads(arguments.threads, here)
-    profile = _started(path, here, threads, arguments)
-    names = source_names()
-    files = {name: f"{path.stem}.{name}.csv" for name in names}
-    if arguments.restart:
-        # Architectures were measured on the machine and threads of before, too.
-        for file in (*files.values(), f"{path.stem}.architectures.csv"):
-            (path.parent / file).unlink(missing_ok=True)
+    files = {name: f"{path.stem}.{name}.csv" for name in source_names()}
+    profile = _started(path, here, threads, arguments, [*files.values(), f"{path.stem}.architectures.csv"])
     try:
         rows = {name: _measure(name, path.parent / file, profile, arguments) for name, file in files.items()}
     except KeyboardInterrupt:
@@ -101,10 +96,12 @@ def _checked_threads(threads: int | None, here: Fingerprint) -> int:
     return threads
 
 
-def _started(path: Path, here: Fingerprint, threads: int, arguments: argparse.Namespace) -> DeviceProfile:
+def _started(
+    path: Path, here: Fingerprint, threads: int, arguments: argparse.Namespace, files: list[str]
+) -> DeviceProfile:
     """Return the profile that is at the path from now on: what is there, to go on with, or an unfinished one.
 
-    Raise ProfileError where what is there is not to be gone on with.
+    What was measured before is in `files`. Raise ProfileError where what is there is not to be gone on with.
     """
     from sgq.cost.profile import DeviceProfile, Rates, SideFiles
     from sgq.cost.profile_file import load_profile, write_profile
@@ -117,6 +114,14 @@ def _started(path: Path, here: Fingerprint, threads: int, arguments: argparse.Na
         if not arguments.restart:
             _check_same(path, profile, here, threads, arguments)
             return profile
+    left = [path.parent / file for file in files if (path.parent / file).exists()]
+    if left and not arguments.restart:
+        raise ProfileError(
+            f"{left[0]}: measurements without their profile ({path}): nobody knows of which machine; "
+            "name another file, or measure anew with --restart"
+        )
+    for file in left:  # before the profile: its measurements are never those of another one
+        file.unlink()
     profile = replace(
         profile,
         date=date.today().isoformat(),

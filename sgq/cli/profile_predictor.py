@@ -39,7 +39,7 @@ def with_predictor(profile: DeviceProfile, path: Path, count: int, *, quiet: boo
     fitted = fit(measured, Pricer(replace(profile, folder=path.parent), learned=False))
     latency_mape, peak_mape = fitted.validation_mape
     file = f"{path.stem}.predictor.safetensors"
-    trained_on = TrainedOn(count, POINTS.nodes, profile.threads, latency_mape, peak_mape)
+    trained_on = TrainedOn.of(measured, threads=profile.threads, validation_mape=fitted.validation_mape)
     save_predictor(path.with_name(file), fitted.predictor, trained_on)
     profile = replace(profile, files=replace(profile.files, predictor=file))
     write_profile(profile, path)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 def load_target(target: str, *, measure: bool) -> DeviceProfile:
     """Return the profile of a target; warn where another machine is measured than was profiled."""
+    import torch
+
     from sgq.cost.fingerprint import fingerprint_of_this_machine, machine_warning
     from sgq.cost.profile_file import load_profile
 
@@ -21,6 +23,11 @@ def load_target(target: str, *, measure: bool) -> DeviceProfile:
         warning = machine_warning(profile.fingerprint, fingerprint_of_this_machine(), profile=target)
         if warning is not None:
             note(f"note: {warning}")
+        elif profile.threads not in (None, threads := torch.get_num_threads()):
+            note(
+                f"note: {target} was measured on {profile.threads} threads, but here it is {threads}: "
+                "modelled and measured times are not of the same"
+            )
     return profile
 
 

@@ -18,6 +18,7 @@ from sgq.models.genotype import (
     Activation,
     Aggregate,
     Combine,
+    Communicate,
     Connect,
     Connection,
     EdgeMlp,
@@ -50,6 +51,8 @@ COLUMNS = (*KINDS, *FUNCTIONS, *(f"{name} bits" for name in BITS), *SIZES, *TIME
 """What the numbers of a node are, in order."""
 SCALED = tuple(COLUMNS.index(name) for name in ("log seconds", "log bytes"))
 """Those that are z-scored with the training set's mean and standard deviation."""
+NOTHING_RUNS = frozenset([Communicate.verb])
+"""Operations that no node stands for: going on at the other side is nothing that runs on this one."""
 SHORTEST_S = 1e-8
 """What an operation without any call takes: its logarithm has to be finite."""
 PLACE = {name: place for place, name in enumerate(COLUMNS)}

@@ -27,7 +27,8 @@ from sgq.models.genotype_sampling import GenotypeSpace, random_genotype
 from sgq.models.searched import build_genotype
 from sgq.runtime.measuring import measure_peak, stored_bytes
 
-COLUMNS = ("genotype", "part", "nodes", "features", "batch", "classes", "peak_bytes")
+SIZES = ("nodes", "features", "batch", "classes")
+COLUMNS = ("genotype", "part", *SIZES, "peak_bytes")
 TOGETHER = 48
 """How many architectures are timed in turn with one another: their rounds are spread over some seconds, in
 which the machine is fast and slow."""
@@ -88,7 +89,7 @@ def _lowered(genotype: Genotype, model: Any, workload: Workload) -> Any:
     from sgq.pipeline.wrapping import apply_plan
     from sgq.runtime.lowering.program import lower
 
-    nodes = max(PROBE_NODES, *(getattr(one, "k", 1) for one in genotype.positions))
+    nodes = max([PROBE_NODES, *(getattr(one, "k", 1) for one in genotype.positions)])
     small = Workload(nodes, 0, workload.features, 1, workload.classes)
     cloud = _clouds(torch.randn(nodes, workload.features), small)
     task = GraphTask([cloud], {"train": torch.tensor([0])})
@@ -158,11 +159,17 @@ def measure_listed(
 ) -> list[MeasuredArchitecture]:
     """Measure different genotypes, at a pace, into a part of a file; return what it has of them, in order.
 
-    Those that the file has are not measured again.
+    Those that the file has, of the part and on the workload, are not measured again.
     """
+    wanted = {genotype_line(one): one for one in genotypes}
+    sizes = _sizes(workload)
+
+    def of_these(row: Measurement) -> bool:
+        return row.key["part"] == part and tuple(row.key[name] for name in SIZES) == sizes
+
     with MeasurementStore(path, COLUMNS) as store:
-        known = {(row.key["genotype"], row.key["part"]) for row in store.rows}
-        missing = [one for one in genotypes if (genotype_line(one), part) not in known]
+        known = {row.key["genotype"] for row in store.rows if of_these(row)}
+        missing = [one for line, one in wanted.items() if line not in known]
         done = len(genotypes) - len(missing)
         on_progress(done)
         for first in range(0, len(missing), together):
@@ -173,7 +180,7 @@ def measure_listed(
                 store.append(_key(genotype, part, workload, peak), timing)
             done += len(here)
             on_progress(done)
-        rows = {row.key["genotype"]: row for row in store.rows if row.key["part"] == part}
+        rows = {row.key["genotype"]: row for row in store.rows if of_these(row)}
     return [_of_row(rows[genotype_line(one)]) for one in genotypes]
 
 
@@ -190,8 +197,11 @@ def drawn(count: int, workload: Workload, *, seed: int, space: GenotypeSpace) ->
 
 
 def _key(genotype: Genotype, part: str, workload: Workload, peak: int) -> dict[str, str | int]:
-    sizes = (workload.nodes, workload.features, workload.batch, workload.classes)
-    return dict(zip(COLUMNS, (genotype_line(genotype), part, *sizes, peak), strict=True))
+    return dict(zip(COLUMNS, (genotype_line(genotype), part, *_sizes(workload), peak), strict=True))
+
+
+def _sizes(workload: Workload) -> tuple[int, ...]:
+    return workload.nodes, workload.features, workload.batch, workload.classes
 
 
 def _of_row(row: Measurement) -> MeasuredArchitecture:

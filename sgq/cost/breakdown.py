@@ -29,11 +29,15 @@ FLOAT_NAME = "fp32"
 
 @dataclass(frozen=True)
 class MeasuredCost:
-    """What was measured: each kernel call alone, whole frames, and the peak of one."""
+    """What was measured: each kernel call alone, whole frames, and the peak of one.
+
+    `at_pace` tells that seconds are those at a profile's pace.
+    """
 
     calls: tuple[Timing, ...]
     frame: Timing
     peak_bytes: int
+    at_pace: bool = False
 
 
 def measured_cost(
@@ -54,7 +58,7 @@ def measured_cost(
     calls = calls_of(genotype, workload).calls
     alone = time_calls({str(at): runnable(call.work) for at, call in enumerate(calls)}, settings, pace=pace)
     [(frame, peak)] = measure_architectures([genotype], workload, settings=settings, pace=pace)
-    return MeasuredCost(tuple(alone[str(at)] for at in range(len(calls))), frame, peak)
+    return MeasuredCost(tuple(alone[str(at)] for at in range(len(calls))), frame, peak, pace is not None)
 
 
 def cost_report(
@@ -79,7 +83,7 @@ def cost_report(
         target=None if pricer is None else pricer.profile.name,
         flops=sum(call.work.flops for call in calls.calls),
         packed_bytes=packed_bytes(genotype, workload),
-        modelled_peak_bytes=peak_memory(genotype, workload, threads=threads).peak_bytes,
+        modelled_peak_bytes=_peak_bytes(genotype, workload, price, threads),
         modelled_s=None if price is None else price.latency_s,
         energy_j=None if price is None else price.energy_j,
         measured_s=None if measured is None else measured.frame.median_s,
@@ -92,6 +96,11 @@ def cost_report(
     return CostReport(
         f"{genotype.name}: {where}, {how}", rows, total, tuple(_notes(workload, price, measured))
     )
+
+
+def _peak_bytes(genotype: Genotype, workload: Workload, price: Price | None, threads: int) -> int:
+    """Return the peak on the device that is priced on, or else on so many threads."""
+    return price.peak_bytes if price else peak_memory(genotype, workload, threads=threads).peak_bytes
 
 
 def _row(
@@ -151,6 +160,8 @@ def _notes(workload: Workload, price: Price | None, measured: MeasuredCost | Non
         notes.append("some sizes are outside of what the profile measured: their times are extrapolated")
     if measured is not None:
         notes.append("measured by position: its kernel calls, each timed alone; a frame is taken as a whole")
+        if measured.at_pace:
+            notes.append("measured at the profile's pace: divided by how much slower the machine is now")
         if any(timing.noisy for timing in (*measured.calls, measured.frame)):
             notes.append("* did not settle: other programs are running")
     return notes

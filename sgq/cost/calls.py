@@ -69,6 +69,11 @@ def pieces_of(genotype: Genotype, workload: Workload) -> tuple[Piece, ...]:
         reads = tuple([one.made_by for one in wanted])
         features = tuple([values[number] for number in reads])
         if isinstance(operation, Sample):
+            if operation.k > workload.nodes and not workload.has_edges:
+                raise ModelError(
+                    f'"{genotype.name}" cannot run: position {stage.position}: expected clouds of at least '
+                    f"k = {operation.k} points (got {workload.nodes})"
+                )
             sampled_at = stage.position
             made = edges = Value(rows, 0, edges=rows * operation.k)
             setting = Setting(runtime, operation, features, made, edges, False, clouds)

@@ -11,13 +11,14 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from sgq.cost.categories import AXES, GROWTH, Category, category_of, coordinates, repetitions
-from sgq.cost.measurements import Measurement
-from sgq.cost.space_operations import work_of
+from sgq.cost.measurements import Measurement, read_measurements
+from sgq.cost.space_operations import COLUMNS, work_of
 from sgq.cost.work import Work
 from sgq.errors import ProfileError, nearest_name
 
@@ -76,14 +77,22 @@ class LookUpTable:
         self._known: dict[Work, Entry] = {}
 
     @classmethod
-    def of(cls, measurements: Iterable[Measurement]) -> LookUpTable:
-        """Return the table of measured works."""
+    def read(cls, path: Path) -> LookUpTable:
+        """Return the table of a file; raise ProfileError, with the line, where it is damaged."""
+        return cls.of(read_measurements(path, COLUMNS), file=str(path))
+
+    @classmethod
+    def of(cls, measurements: Iterable[Measurement], *, file: str = "look-up table") -> LookUpTable:
+        """Return the table of measured works; `file` names them in messages, the first on line 2."""
         found: dict[Category, dict[tuple[float, ...], list[float]]] = {}
-        for measurement in measurements:
-            work = work_of(measurement)
+        for line, measurement in enumerate(measurements, start=2):
+            try:
+                work = work_of(measurement)
+            except ProfileError as error:
+                raise ProfileError(f"{file}:{line}: {error}") from None
             places = found.setdefault(category_of(work), {})
             if measurement.timing.median_s <= 0.0:
-                raise ProfileError(f"expected times above 0 in the look-up table (got 0 s for {work})")
+                raise ProfileError(f"{file}:{line}: expected a time above 0 (got 0 s for {work})")
             places.setdefault(coordinates(work), []).append(measurement.timing.median_s)
         return cls({category: _grid(category, places) for category, places in found.items()})
 

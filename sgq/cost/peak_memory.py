@@ -61,12 +61,13 @@ def peak_of(pieces: Sequence[Piece], held: Sequence[StageMemory], workload: Work
     """Return the peak of positions, one after the other: the most that is alive on the way.
 
     On integers the arena is as large as all that takes at the worst call; what torch makes beside it comes on
-    top of that, at whichever call it does. How well places in the arena fit is not modelled: it is exact in
-    most programs, and rarely a few per cent larger.
+    top of that, at whichever call it does: padded copies, and the logits that are given back. How well places
+    in the arena fit is not modelled: it is exact in most programs, and rarely a few per cent larger.
     """
     integer = pieces[0].setting.runtime == "integer"
     resident = _resident_bytes(pieces[0].setting.reads[0], workload, integer=integer)
-    alive = highest = beside = neighbours = 0
+    alive = highest = neighbours = 0
+    beside = value_bytes(pieces[-1].setting.made, integer=True) if integer else 0
     worst: int | None = None
     for piece, memory in zip(pieces, held, strict=True):
         if not integer and piece.setting.samples:

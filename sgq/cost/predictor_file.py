@@ -3,28 +3,73 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sgq.cost.architecture_graph import COLUMNS
+from sgq.cost.architecture_graph import COLUMNS, NOTHING_RUNS
 from sgq.cost.predictor import Predictor, PredictorShape
+from sgq.cost.workload import Workload
 from sgq.errors import ProfileError
 
-FORMAT = "sgq predictor 1"
+if TYPE_CHECKING:
+    from sgq.cost.architectures import MeasuredArchitecture
+    from sgq.models.genotype import Genotype
+
+FORMAT = "sgq predictor 2"
 
 
 @dataclass(frozen=True)
 class TrainedOn:
     """What a predictor was trained on: how many architectures, of how many nodes, on how many threads.
 
-    `latency_mape` and `peak_mape` (0 to 1) are those of its validation part.
+    `latency_mape` and `peak_mape` (0 to 1) are those of its validation part. `operations` are those that any
+    of the architectures had, `common` those that all of them had.
     """
 
     architectures: int
     nodes: int
+    features: int
+    classes: int
     threads: int
     latency_mape: float
     peak_mape: float
+    operations: frozenset[str]
+    common: frozenset[str]
+
+    @classmethod
+    def of(
+        cls,
+        architectures: Sequence[MeasuredArchitecture],
+        *,
+        threads: int,
+        validation_mape: tuple[float, float],
+    ) -> TrainedOn:
+        """Return what was trained on architectures, all measured on one workload, of single clouds."""
+        [workload] = {one.workload for one in architectures}
+        verbs = [{operation.verb for operation in one.genotype.positions} for one in architectures]
+        return cls(
+            len(architectures),
+            workload.nodes,
+            workload.features,
+            workload.classes,
+            threads,
+            *validation_mape,
+            operations=frozenset().union(*verbs),
+            common=frozenset.intersection(*map(frozenset, verbs)),
+        )
+
+    def covers(self, genotype: Genotype, workload: Workload) -> bool:
+        """Whether a predictor that was trained so knows a genotype's operations, on clouds of that size.
+
+        It has none that the predictor never saw, and none is missing that it always saw. Going on at the
+        other side is nothing that runs.
+        """
+        if workload != Workload(self.nodes, 0, self.features, 1, self.classes):
+            return False
+        verbs = {operation.verb for operation in genotype.positions}
+        return self.common <= verbs <= self.operations | NOTHING_RUNS
 
 
 def save_predictor(path: str | Path, predictor: Predictor, trained_on: TrainedOn) -> None:
@@ -37,7 +82,7 @@ def save_predictor(path: str | Path, predictor: Predictor, trained_on: TrainedOn
         "format": FORMAT,
         "shape": json.dumps(asdict(predictor.shape)),
         "columns": json.dumps(COLUMNS),
-        "trained_on": json.dumps(asdict(trained_on)),
+        "trained_on": json.dumps(asdict(trained_on), default=sorted),
     }
     tensors = {name: tensor.contiguous() for name, tensor in predictor.state_dict().items()}
     write_atomically(Path(path), save(tensors, metadata=header))
@@ -54,7 +99,10 @@ def load_predictor(path: str | Path) -> tuple[Predictor, TrainedOn]:
     except (OSError, SafetensorError) as error:
         raise ProfileError(f"{path}: cannot read the predictor: {error}") from error
     if header.get("format") != FORMAT:
-        raise ProfileError(f'{path}: expected a file of "{FORMAT}" (got {header.get("format")!r})')
+        raise ProfileError(
+            f'{path}: expected a file of "{FORMAT}" (got {header.get("format")!r}): train it anew with sgq '
+            "profile --predictor"
+        )
     if tuple(json.loads(header["columns"])) != COLUMNS:
         raise ProfileError(
             f"{path}: the predictor reads other features of architectures than this version makes: "
@@ -65,4 +113,6 @@ def load_predictor(path: str | Path) -> tuple[Predictor, TrainedOn]:
         predictor.load_state_dict(tensors)
     except RuntimeError as error:
         raise ProfileError(f"{path}: the predictor is damaged: {str(error).splitlines()[0]}") from error
-    return predictor.eval(), TrainedOn(**json.loads(header["trained_on"]))
+    trained_on = json.loads(header["trained_on"])
+    operations, common = (frozenset(trained_on.pop(name)) for name in ("operations", "common"))
+    return predictor.eval(), TrainedOn(**trained_on, operations=operations, common=common)

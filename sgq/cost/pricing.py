@@ -1,8 +1,9 @@
 """One question, one answer: what a genotype costs on a device.
 
-Latency comes from the learned predictor where the profile has one, else from its look-up table, else from a
-roofline; peak memory from the walk over what is alive. A price says where it comes from. Positions are priced
-once and remembered, as architectures have most of theirs in common.
+Latency and peak memory come from the learned predictor where the profile has one that was trained on such
+architectures; else latency from its look-up table, else from a roofline, and peak memory from the walk over
+what is alive. A price says where it comes from. Positions are priced once and remembered, as architectures
+have most of theirs in common.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from quantizers.packing import BYTE_BITS
-from sgq.cost.architecture_graph import Row, idle_row
+from sgq.cost.architecture_graph import NOTHING_RUNS, Row, idle_row
 from sgq.cost.calls import HEAD, Piece, calls_of, pieces_of
 from sgq.cost.energy import energy_j
 from sgq.cost.footprint import value_bytes
 from sgq.cost.lut import Entry, LookUpTable
-from sgq.cost.measurements import read_measurements
 from sgq.cost.peak_memory import lives_of, peak_of
 from sgq.cost.profile import DeviceProfile
 from sgq.cost.profile_file import load_profile
@@ -34,6 +35,7 @@ from sgq.recipe.plan import Plan
 
 if TYPE_CHECKING:
     from sgq.cost.predictor import Batch, Predictor
+    from sgq.cost.predictor_file import TrainedOn
 
 TOGETHER = 128
 """Architectures that the predictor is asked about at once: what it makes of so many stays in the caches."""
@@ -69,15 +71,14 @@ class Pricer:
         self.profile = profile
         self.threads = profile.threads or 1
         operations = profile.side_file("operations")
-        self.table = None if operations is None else LookUpTable.of(read_measurements(operations))
+        self.table = None if operations is None else LookUpTable.read(operations)
         predictor = profile.side_file("predictor") if learned and self.table is not None else None
         self.predictor: Predictor | None = None
-        self.trained_nodes = 0
+        self.trained_on: TrainedOn | None = None
         if predictor is not None:
             from sgq.cost.predictor_file import load_predictor
 
-            self.predictor, trained_on = load_predictor(predictor)
-            self.trained_nodes = trained_on.nodes
+            self.predictor, self.trained_on = load_predictor(predictor)
         self._stages = StagePrices(self.entry, measured=self.table is not None, threads=self.threads)
 
     @classmethod
@@ -85,21 +86,13 @@ class Pricer:
         """Return the pricer of a shipped data sheet by name, or of a profile by path."""
         return cls(load_profile(target))
 
-    def source(self, workload: Workload) -> str:
-        """Return how the latency of a workload is found; a predictor knows one size of clouds."""
-        how = "roofline" if self.table is None else "look-up table"
-        return f"{self.profile.price_label}, {'learned predictor' if self._predicts(workload) else how}"
-
     def prices(self, genotypes: Sequence[Genotype], workload: Workload) -> list[Price]:
         """Return the price of each genotype; raise ModelError for one that cannot run."""
         with _no_collection():
-            if not self._predicts(workload):
-                source = self.source(workload)
-                return [self._price(self._walked(genotype, workload), source) for genotype in genotypes]
             return [
                 price
                 for first in range(0, len(genotypes), TOGETHER)
-                for price in self._predicted(genotypes[first : first + TOGETHER], workload)
+                for price in self._some_prices(genotypes[first : first + TOGETHER], workload)
             ]
 
     def inputs(self, genotypes: Sequence[Genotype], workload: Workload) -> Batch:
@@ -112,23 +105,29 @@ class Pricer:
             return Entry(roofline_s(work, self.profile))
         return self.table.entry(work)
 
-    def _predicts(self, workload: Workload) -> bool:
-        sizes = (workload.nodes, workload.batch, workload.edges)
-        return self.predictor is not None and sizes == (self.trained_nodes, 1, 0)
+    def _some_prices(self, genotypes: Sequence[Genotype], workload: Workload) -> Iterator[Price]:
+        """Yield the prices of so many that the predictor is asked once; it is, of those that it knows."""
+        known = self.trained_on
+        walks = [self._walked(genotype, workload) for genotype in genotypes]
+        learned = [known is not None and known.covers(genotype, workload) for genotype in genotypes]
+        found = iter(self._predicted(list(compress(walks, learned)), workload))
+        label, table = self.profile.price_label, "roofline" if self.table is None else "look-up table"
+        for walk, is_learned in zip(walks, learned, strict=True):
+            if is_learned:
+                latency_s, peak_bytes = next(found)
+                yield self._price(walk, f"{label}, learned predictor", latency_s, round(peak_bytes))
+            else:
+                yield self._price(walk, f"{label}, {table}", walk.seconds, walk.peak_bytes)
 
-    def _predicted(self, genotypes: Sequence[Genotype], workload: Workload) -> list[Price]:
-        """Return prices with the predictor's latency and peak."""
+    def _predicted(self, walks: Sequence[_Walk], workload: Workload) -> list[tuple[float, float]]:
+        """Return latency and peak bytes of each, as the predictor says."""
+        if self.predictor is None or not walks:
+            return []
         import torch
 
-        assert self.predictor is not None
-        walks = [self._walked(genotype, workload) for genotype in genotypes]
         with torch.inference_mode():
-            found = self.predictor(self._read(walks, workload)).tolist()
-        source = self.source(workload)
-        return [
-            self._price(walk, source, latency_s=latency, peak_bytes=round(peak))
-            for walk, (latency, peak) in zip(walks, found, strict=True)
-        ]
+            found: list[tuple[float, float]] = self.predictor(self._read(walks, workload)).tolist()
+        return found
 
     def _walked(self, genotype: Genotype, workload: Workload) -> _Walk:
         pieces, known = pieces_of(genotype, workload), self._stages
@@ -149,16 +148,8 @@ class Pricer:
             workload,
         )
 
-    def _price(
-        self,
-        walk: _Walk,
-        source: str,
-        *,
-        latency_s: float | None = None,
-        peak_bytes: int | None = None,
-    ) -> Price:
-        """Return the price of a genotype, as the predictor says or without its say."""
-        seconds = walk.seconds if latency_s is None else latency_s
+    def _price(self, walk: _Walk, source: str, latency_s: float, peak_bytes: int) -> Price:
+        """Return the price of a genotype, with a latency and a peak from a source."""
         power = self.profile.power.active_w
         setting = walk.pieces[0].setting
         given = value_bytes(setting.reads[0], integer=setting.runtime == "integer")
@@ -173,10 +164,10 @@ class Pricer:
             extrapolated |= stage.extrapolated
         more_bytes = more_bits / BYTE_BITS
         return Price(
-            latency_s=seconds,
-            peak_bytes=walk.peak_bytes if peak_bytes is None else peak_bytes,
+            latency_s=latency_s,
+            peak_bytes=peak_bytes,
             packed_bytes=round(given + more_bytes + held_bytes),
-            energy_j=None if power is None else energy_j(self.profile, compute_s=seconds).total_j,
+            energy_j=None if power is None else energy_j(self.profile, compute_s=latency_s).total_j,
             flops=flops,
             bytes_moved=more_bytes + bytes_moved,
             source=source,
@@ -208,15 +199,18 @@ class _Walk(NamedTuple):
     peak_bytes: int
 
     def rows(self) -> list[Row]:
-        """Return the rows of all positions, idle ones too, then of the head."""
+        """Return the rows of all positions, idle ones too but for going on elsewhere, then of the head."""
         rows: list[Row] = []
         operations = self.genotype.positions
+        done = 0
         for piece, kin, stage in zip(self.pieces, self.kin, self.stages, strict=True):
             # Positions that do nothing are no pieces; the head stands after all of them.
             until = piece.position if piece.position != HEAD else len(operations)
-            if len(rows) < until:
-                rows += [idle_row(operation) for operation in operations[len(rows) : until]]
+            if done < until:
+                idle = operations[done:until]
+                rows += [idle_row(one) for one in idle if one.verb not in NOTHING_RUNS]
             rows += [kin.numbers + numbers for numbers in stage.rows]
+            done = until + 1
         return rows
 
 

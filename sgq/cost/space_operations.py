@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from typing import get_args
 
 from quantizers.spec import FLOAT_BITS
 from sgq.cost.categories import CONCATENATION, MESSAGES, PACKED
@@ -13,8 +14,14 @@ from sgq.cost.measurements import Key, Measurement
 from sgq.cost.operation_sources import Deferred, Extent, operation_source
 from sgq.cost.timing import Call
 from sgq.cost.work import Kind, Runtime, Work
+from sgq.errors import ProfileError
 
-COLUMNS = Work._fields
+COLUMNS = tuple(name for name in Work._fields if name != "mixed_row_bits")
+"""What is written of a work; what the grid's assemblies read is of one width."""
+TEXTS = {"runtime": get_args(Runtime), "kind": get_args(Kind)}
+"""The texts that there are in columns of a few."""
+LEAST = {"rows": 1, "input_bits": 1, "weight_bits": 1, "output_bits": 1, "clouds": 1}
+"""The least number in a column, where it is not 0."""
 FLOAT_BYTES = 4
 MOST_OF_MEMORY = 32
 """What a call holds is at most this part of the memory."""
@@ -50,7 +57,7 @@ class SpaceSource:
 
     def __iter__(self) -> Iterator[tuple[Key, Call]]:
         for work in self.works:
-            yield dict(zip(COLUMNS, work, strict=True)), Deferred(partial(_built, work))
+            yield key_of(work), Deferred(partial(_built, work))
 
 
 def _built(work: Work) -> Call:
@@ -67,9 +74,22 @@ def space_source(extent: Extent) -> SpaceSource:
     return SpaceSource(tuple(work for work in grid(sizes) if _held_bytes(work) <= most))
 
 
+def key_of(work: Work) -> Key:
+    """Return a work of the grid as it is written down."""
+    return {name: getattr(work, name) for name in COLUMNS}
+
+
 def work_of(measurement: Measurement) -> Work:
-    """Return the work that was measured."""
-    return Work(**measurement.key)  # type: ignore[arg-type]
+    """Return the work that was measured; raise ProfileError for values that are none of a work."""
+    key = measurement.key
+    for name, known in TEXTS.items():
+        if key[name] not in known:
+            raise ProfileError(f"expected a {name} of {', '.join(known)} (got {key[name]})")
+    for name, value in key.items():
+        least = LEAST.get(name, 0)
+        if name not in TEXTS and name != "variant" and (isinstance(value, str) or value < least):
+            raise ProfileError(f"expected {name} of at least {least} (got {value})")
+    return Work(**key)  # type: ignore[arg-type]
 
 
 def grid(sizes: Sizes) -> Iterator[Work]:

@@ -208,9 +208,11 @@ class _Writing:
 
     def _assembled(self, variant: str, reads: tuple[int, ...], made: Value) -> int:
         read = [self.values[number] for number in reads]
+        widths = {one.bits for one in read}
         work = Work(
             self.runtime, "assemble", variant, made.rows, 0, sum(one.channels for one in read), made.channels,
-            min(one.bits for one in read), output_bits=made.bits, clouds=self.setting.clouds,
+            min(widths), output_bits=made.bits, clouds=self.setting.clouds,
+            mixed_row_bits=sum(one.channels * one.bits for one in read) if len(widths) > 1 else 0,
         )  # fmt: skip
         return self._call(work, reads, made)
 

@@ -25,6 +25,8 @@ class Work(NamedTuple):
 
     `variant` is the reducer of a gather or pool, the method of a sampling, the shape of an assembly
     ("blocks x terms") or the activation of a linear layer. `edges` are those that are read, over all rows.
+    `input_bits` of an assembly are the fewest of what it reads, `mixed_row_bits` the bits of a whole row of
+    that where widths differ.
     """
 
     runtime: Runtime
@@ -38,6 +40,7 @@ class Work(NamedTuple):
     weight_bits: int = FLOAT_BITS
     output_bits: int = FLOAT_BITS
     clouds: int = 1
+    mixed_row_bits: int = 0
 
     @property
     def flops(self) -> int:
@@ -65,12 +68,13 @@ class Work(NamedTuple):
     @property
     def bytes_moved(self) -> float:
         """Bytes that it reads and writes, each once: gathered rows once an edge."""
-        read = (self.edges or self.rows) * self.inputs * self.input_bits
+        row_bits = self.mixed_row_bits or self.inputs * self.input_bits
+        read = (self.edges or self.rows) * row_bits
         if self.kind in ("knn", "linear", "assemble", "pool"):
-            read = self.rows * self.inputs * self.input_bits
+            read = self.rows * row_bits
         if self.kind == "random":
             read = 0
-        written = self.rows * self.outputs * self.output_bits
+        written = (self.clouds if self.kind == "pool" else self.rows) * self.outputs * self.output_bits
         # int32 sources on integers; int64 sources and targets on torch.
         ends = self.edges * (INDEX_BITS if self.runtime == "integer" else 4 * INDEX_BITS)
         return (read + written + ends + self.weight_values * self.weight_bits) / 8

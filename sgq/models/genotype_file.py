@@ -113,12 +113,13 @@ class PositionPart(Part):
         given = [key for key in ("k", "message", "reducer", "activation") if getattr(self, key) is not None]
         yield from (f'{verb} needs "{key}"' for key in needed if key not in given)
         yield from (f'{verb} has no "{key}"' for key in given if key not in (*needed, *possible))
-        if isinstance(self.bits, BitsPart):
-            components = OPERATIONS[verb].bit_components()
+        components = OPERATIONS[verb].bit_components()
+        if self.bits is not None and not components:
+            yield f"{verb} has no bits"
+        elif isinstance(self.bits, BitsPart):
             for component in self.bits.model_fields_set:
                 if component not in components:
-                    known = ", ".join(components) or "none"
-                    yield f"{verb} has no bits of {component} (it has: {known})"
+                    yield f"{verb} has no bits of {component} (it has: {', '.join(components)})"
         if self.communicate is False:
             yield "expected communicate: true (got false): leave the position out instead"
         if self.pool is not None and len(set(self.pool)) < len(self.pool):

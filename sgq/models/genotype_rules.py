@@ -114,8 +114,11 @@ def walk_of(genotype: Genotype, in_channels: int, *, has_edges: bool = False) ->
     if faults:
         raise ModelError(f'"{genotype.name}" cannot run: ' + "; ".join(map(str, faults)))
     kept = {read.made_by: one[2] for read, one in walk.readers.items()}
-    narrow = min(genotype.head.weight_bits, *kept.values()) < FLOAT_BITS
-    return Walked(tuple(walk.stages), kept, narrow or any(map(_has_narrow_weight, walk.stages)))
+    head = genotype.head
+    narrow = min(kept.values()) < FLOAT_BITS or any(map(_has_narrow_weight, walk.stages))
+    if head.weight_bits < FLOAT_BITS and max(walk.now.channels, *head.widths, 1) > 1:
+        narrow = True  # as above, the weight of a single channel is a vector
+    return Walked(tuple(walk.stages), kept, narrow)
 
 
 def stages_of(genotype: Genotype, in_channels: int, *, has_edges: bool = False) -> tuple[Stage, ...]:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sgq.cost import architectures
+from sgq.cost.fingerprint import fingerprint_of_this_machine
+from sgq.cost.pace import usual_pace
+from sgq.cost.profile_file import write_profile
 from sgq.cost.timing import TimingSettings
+from sgq.models.genotype_file import genotype_line, parse_genotype
+from tests.cost.priced import RATES, measured_profile
 
 Sgq = Callable[..., Any]
 SMALL = """\
@@ -58,6 +65,33 @@ def test_a_file_is_priced_measured_and_drawn(sgq: Sgq, tmp_path: Path) -> None:
     assert "small: 32 nodes, batch 1, integer kernels" in outcome.out
     assert "measured: peak" in outcome.out
     assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_file_of_one_line_is_an_architecture(sgq: Sgq, tmp_path: Path) -> None:
+    (tmp_path / "line.yaml").write_text(genotype_line(parse_genotype(SMALL)))
+    outcome = sgq("cost", "line.yaml", *SIZES)
+    assert outcome.code == 0, outcome.err
+    assert "small: 32 nodes" in outcome.out
+
+
+def test_what_is_measured_at_a_pace_or_on_other_threads_says_so(sgq: Sgq, tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(SMALL)
+    threads = torch.get_num_threads()
+    here = fingerprint_of_this_machine()
+    profile = replace(
+        measured_profile(tmp_path, seconds=1e-4, threads=threads), fingerprint=here, rates=RATES
+    )
+    words = ("cost", "small.yaml", *SIZES, "--target", "host.yaml", "--measure")
+    with_pace = replace(profile, pace=usual_pace(0.01), memory_bytes=1, date="2026-01-01")
+    write_profile(with_pace, tmp_path / "host.yaml")
+    outcome = sgq(*words)
+    assert outcome.code == 0, outcome.err
+    assert "measured at the profile's pace" in outcome.out
+    assert "threads" not in outcome.err
+    write_profile(replace(with_pace, threads=threads + 1), tmp_path / "host.yaml")
+    outcome = sgq(*words)
+    assert f"host.yaml was measured on {threads + 1} threads, but here it is {threads}" in outcome.err
+    assert "measured at the profile's pace" not in outcome.out
 
 
 def test_json_has_rows_and_total(sgq: Sgq, tmp_path: Path) -> None:

@@ -186,6 +186,16 @@ def test_the_extent_of_a_source_is_the_machines(monkeypatch: pytest.MonkeyPatch,
     assert extents == [Extent(fingerprint_of_this_machine().memory_bytes, quick=True)]
 
 
+@pytest.mark.parametrize("left", ["host.rates.csv", "host.operations.csv", "host.architectures.csv"])
+def test_measurements_without_their_profile_are_nobodys(sgq: Sgq, tmp_path: Path, left: str) -> None:
+    (tmp_path / left).write_text("of another machine")
+    outcome = sgq(*WORDS)
+    assert outcome.code == 2
+    assert f"{left}: measurements without their profile (host.yaml)" in outcome.error
+    assert not (tmp_path / "host.yaml").exists()
+    assert sgq(*WORDS, "--restart").code == 0
+
+
 def test_restarting_forgets_architectures_too(sgq: Sgq, tmp_path: Path) -> None:
     assert sgq(*WORDS).code == 0
     stale = tmp_path / "host.architectures.csv"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sgq.cost.measurements import MeasurementStore
 from sgq.cost.profile import DeviceProfile, PeakRate, Power, Rates, SideFiles
-from sgq.cost.space_operations import COLUMNS, Sizes, grid
+from sgq.cost.space_operations import COLUMNS, Sizes, grid, key_of
 from sgq.cost.timing import Timing
 
 RATES = Rates(
@@ -26,7 +26,7 @@ def measured_profile(folder: Path, *, seconds: float, name: str = "host", thread
     with MeasurementStore(folder / file, COLUMNS) as store:
         for work in grid(SIZES):
             taken = seconds * (0.5 + work.bytes_moved / 1e6)
-            store.append(dict(zip(COLUMNS, work, strict=True)), Timing(5, taken, taken, taken))
+            store.append(key_of(work), Timing(5, taken, taken, taken))
     return DeviceProfile(
         name, "measured", "", threads=threads, files=SideFiles(operations=file), folder=folder
     )

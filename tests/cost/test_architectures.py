@@ -14,8 +14,10 @@ from sgq.cost.architectures import (
     measure_listed,
     measure_random,
 )
+from sgq.cost.measurements import read_measurements
 from sgq.cost.timing import TimingSettings
 from sgq.models.dgcnn import dgcnn
+from sgq.models.genotype import Genotype, Head
 from sgq.models.genotype_sampling import GenotypeSpace, with_bits
 
 QUICK = TimingSettings(rounds=2, warmup=0, attempts=1, least_sample_s=0.0)
@@ -67,3 +69,17 @@ def test_parts_are_kept_apart(tmp_path: Path) -> None:
     test = measure_random(file, 2, TINY, part="test", seed=1, space=SPACE, settings=QUICK)
     assert [one.genotype for one in train] == [one.genotype for one in test]
     assert [one.part for one in test] == ["test"] * 2
+
+
+def test_workloads_are_kept_apart(tmp_path: Path) -> None:
+    wanted = list(drawn(2, TINY, seed=1, space=SPACE))
+    larger = Workload(nodes=24, batch=2, classes=3)
+    for workload in (TINY, larger, TINY):
+        found = measure_listed(tmp_path / "a.csv", wanted, workload, part="train", settings=QUICK)
+        assert [one.workload for one in found] == [workload] * 2
+    assert len(read_measurements(tmp_path / "a.csv")) == 4
+
+
+def test_a_head_alone_is_a_frame() -> None:
+    frames = frames_of(with_bits(Genotype((), Head((8,))), 8), TINY)
+    assert frames.call().shape == (16, 3)

@@ -249,7 +249,9 @@ def test_bits_change_no_kind_and_no_shape(seed: int) -> None:
 
 def without_bits(calls: Calls) -> Iterator[tuple[Any, ...]]:
     for call, position in zip(calls.calls, calls.positions, strict=True):
-        work = call.work._replace(runtime="float", input_bits=32, weight_bits=32, output_bits=32)
+        work = call.work._replace(
+            runtime="float", input_bits=32, weight_bits=32, output_bits=32, mixed_row_bits=0
+        )
         value = calls.values[call.writes]
         yield work, position, call.reads, call.writes, value.rows, value.channels, value.edges
 
@@ -305,7 +307,14 @@ def test_dgcnn_is_5_33_gflop() -> None:
             2 * 48 * 8 * 8,
             (48 * 4 + 16 * 8 + 64) * 4 + 48 * 16,
         ),
-        (Work("integer", "pool", "max", 16, 0, 4, 4, 2), 16 * 4, 16 + 16 * 16),
+        # Rows of 4 numbers in 2 bits; one row of 4 fp32 numbers a cloud.
+        (Work("integer", "pool", "max", 16, 0, 4, 4, 2, clouds=2), 16 * 4, 16 + 2 * 16),
+        # A row's own 4 numbers in 4 bits and 4 gathered ones in fp32; 4 written in 8 bits.
+        (
+            Work("integer", "assemble", "1x2", 16, 0, 8, 4, 4, output_bits=8, mixed_row_bits=4 * 4 + 4 * 32),
+            16 * 4,
+            16 * (2 + 16) + 16 * 4,
+        ),
     ],
     ids=lambda value: value.kind if isinstance(value, Work) else "",
 )

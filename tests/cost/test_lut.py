@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from sgq.cost.categories import AXES, category_of
 from sgq.cost.lut import Entry, LookUpTable
-from sgq.cost.measurements import Measurement, MeasurementStore, read_measurements
-from sgq.cost.space_operations import COLUMNS, Sizes, SpaceSource, grid
+from sgq.cost.measurements import Measurement, MeasurementStore
+from sgq.cost.space_operations import COLUMNS, Sizes, SpaceSource, grid, key_of
 from sgq.cost.timing import Timing
 from sgq.cost.work import Work
 from sgq.errors import ProfileError
@@ -24,7 +24,7 @@ GATHER = Work("integer", "gather", "max", 256, 2560, 16, 16, 8)
 
 
 def measured(work: Work, seconds: float) -> Measurement:
-    return Measurement(COLUMNS, tuple(work), Timing(5, seconds, seconds, seconds))
+    return Measurement(COLUMNS, tuple(key_of(work).values()), Timing(5, seconds, seconds, seconds))
 
 
 def table_of(times: dict[Work, float]) -> LookUpTable:
@@ -239,7 +239,7 @@ def test_a_measured_file_is_a_table(tmp_path: Path) -> None:
         for work, (key, _) in zip(source.works, source, strict=True):
             time = seconds(work)
             store.append(key, Timing(5, time, time, time, noisy=work.rows == 64))
-    table = LookUpTable.of(read_measurements(path))
+    table = LookUpTable.read(path)
     for work in source.works:
         entry = table.entry(work)
         assert_entry(entry, seconds(work))
@@ -253,3 +253,23 @@ def between(source: SpaceSource) -> Iterator[Work]:
     for work in source.works:
         if work.rows == 16:
             yield work._replace(rows=32, edges=2 * work.edges)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        ("gather", "gahter", r"host\.operations\.csv:2: expected a kind of knn, random, .* \(got gahter\)"),
+        (",16,", ",many,", r"host\.operations\.csv:2: expected rows of at least 1 \(got many\)"),
+        (",16,", ",0,", r"host\.operations\.csv:2: expected rows of at least 1 \(got 0\)"),
+        ("runtime,", "what,", r"host\.operations\.csv:1: expected the columns runtime, kind"),
+        ("1e-06", "0.0", r"host\.operations\.csv:2: expected a time above 0"),
+    ],
+)
+def test_a_damaged_file_is_named_with_its_line(tmp_path: Path, right: str, wrong: str, message: str) -> None:
+    path = tmp_path / "host.operations.csv"
+    with MeasurementStore(path, COLUMNS) as store:
+        store.append(key_of(Work("float", "gather", "max", 16, 48, 4, 4)), Timing(5, 1e-6, 1e-6, 1e-6))
+    assert right in path.read_text()
+    path.write_text(path.read_text().replace(right, wrong))
+    with pytest.raises(ProfileError, match=message):
+        LookUpTable.read(path)

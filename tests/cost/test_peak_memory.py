@@ -114,6 +114,13 @@ def test_arenas_are_rarely_larger_than_what_is_alive_at_once() -> None:
     assert sorted(shares)[-3] < 0.005, shares
 
 
+@pytest.mark.parametrize("head", [Head(()), Head((16,))])
+def test_logits_of_every_node_are_given_back_beside_the_arena(head: Head) -> None:
+    genotype = with_bits(Genotype((Sample("knn", 4), Aggregate("max", "source"), Combine(16)), head), 8)
+    measured = integer_peak(lowered_model(genotype)).peak_bytes
+    assert peak_memory(genotype, WORKLOAD).peak_bytes == pytest.approx(measured, rel=0.01)
+
+
 @pytest.mark.parametrize("bits", [8, 4])
 def test_the_peak_of_dgcnn_on_integers_is_the_measured_one(bits: int) -> None:
     genotype = with_bits(dgcnn(5), bits)

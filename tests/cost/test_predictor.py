@@ -18,7 +18,7 @@ from sgq.cost.predictor_training import TRANSFER, FitSettings, data_of, fit, los
 from sgq.cost.profile import DeviceProfile
 from sgq.cost.timing import Timing
 from sgq.errors import ProfileError
-from sgq.models.genotype import Aggregate, Combine, Genotype, Head, Pool, Sample
+from sgq.models.genotype import Aggregate, Combine, Communicate, EdgeMlp, Genotype, Head, Pool, Sample
 from sgq.models.genotype_rules import is_quantized
 from sgq.models.genotype_sampling import GenotypeSpace, random_genotype
 from tests.cost.priced import measured_profile
@@ -137,12 +137,43 @@ def test_the_same_seed_trains_the_same_predictor(pricer: Pricer) -> None:
 def test_a_file_gives_the_predictor_back(tmp_path: Path, pricer: Pricer) -> None:
     measured = architectures(pricer, 24, seed=1)
     fitted = fit(measured, pricer, settings=FitSettings(epochs=2))
-    trained_on = TrainedOn(24, 10, 1, 0.1, 0.01)
+    trained_on = TrainedOn.of(measured, threads=1, validation_mape=(0.1, 0.01))
     save_predictor(tmp_path / "p.safetensors", fitted.predictor, trained_on)
     loaded, known = load_predictor(tmp_path / "p.safetensors")
     batch, _ = data_of(measured, pricer)
     assert torch.equal(loaded(batch), fitted.predictor(batch))
     assert known == trained_on
+
+
+@pytest.fixture
+def learned(tmp_path: Path) -> Pricer:
+    """A pricer whose predictor was hardly trained."""
+    profile = measured_profile(tmp_path, seconds=1e-4)
+    bare = Pricer(profile)
+    measured = architectures(bare, 24, seed=1)
+    fitted = fit(measured, bare, settings=FitSettings(epochs=2))
+    trained_on = TrainedOn.of(measured, threads=1, validation_mape=fitted.validation_mape)
+    save_predictor(tmp_path / "p.safetensors", fitted.predictor, trained_on)
+    return Pricer(replace(profile, files=replace(profile.files, predictor="p.safetensors")))
+
+
+def test_the_predictor_is_asked_about_what_it_was_trained_on(learned: Pricer) -> None:
+    plain = Genotype((Sample("knn", 2), Aggregate("max", "source"), Combine(8), Pool(("max",))), Head((16,)))
+    crossing = replace(plain, positions=(plain.positions[0], Communicate(), *plain.positions[1:]))
+    unseen = replace(plain, positions=(plain.positions[0], EdgeMlp(8), *plain.positions[1:]))
+    without_pool = replace(plain, positions=plain.positions[:-1])
+    wanted = [unseen, plain, without_pool, crossing]
+    found = learned.prices(wanted, TEN)
+    sources = [one.source.rpartition(", ")[2] for one in found]
+    assert sources == ["look-up table", "learned predictor", "look-up table", "learned predictor"]
+    # Going on at the other side is nothing that runs.
+    assert found[1] == found[3]
+    assert found == [learned.prices([one], TEN)[0] for one in wanted]
+    table = Pricer(learned.profile, learned=False).prices(wanted, TEN)
+    assert [found[0], found[2]] == [table[0], table[2]]
+    assert found[1].latency_s != table[1].latency_s
+    for workload in (Workload(12, classes=2), Workload(10, classes=3), Workload(10, features=4, classes=2)):
+        assert learned.prices([plain], workload)[0].source.endswith("look-up table")
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
@@ -152,7 +183,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ProfileError, match="cannot read the predictor"):
         load_predictor(tmp_path / "text")
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(ProfileError, match='expected a file of "sgq predictor 1"'):
+    with pytest.raises(ProfileError, match='expected a file of "sgq predictor 2"'):
         load_predictor(tmp_path / "other.safetensors")
 
 

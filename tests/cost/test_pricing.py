@@ -87,6 +87,10 @@ def test_an_architecture_that_cannot_run_has_no_price() -> None:
         price(Genotype((Aggregate("max", "source"),)), POINTS, SHEET)
     with pytest.raises(ModelError, match="edge_mlp by sum runs edge by edge on integers"):
         price(with_bits(Genotype((Sample("knn", 2), EdgeMlp(8, "sum"))), 8), TEN, SHEET)
+    far = Genotype((Combine(4), Sample("knn", 11), Aggregate("max", "source")))
+    with pytest.raises(ModelError, match=r"position 1: expected clouds of at least k = 11 points \(got 10\)"):
+        price(far, TEN, SHEET)
+    assert price(far, Workload(10, edges=20), SHEET).latency_s > 0.0
 
 
 def test_a_profile_without_rates_says_so() -> None:

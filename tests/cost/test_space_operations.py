@@ -256,4 +256,4 @@ def categories(genotype: Genotype, workload: Workload) -> set[Any]:
 def test_keys_are_the_fields_of_a_work() -> None:
     work = WORKS[0]
     key, _ = next(iter(SpaceSource((work,))))
-    assert tuple(key.values()) == tuple(work)
+    assert Work(**key) == work  # type: ignore[arg-type]

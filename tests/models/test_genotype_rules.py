@@ -143,6 +143,14 @@ def test_all_faults_are_in_one_error() -> None:
         stages_of(broken, 3)
 
 
+def test_the_weight_of_a_single_channel_is_a_vector_in_the_head_too() -> None:
+    single = (KNN, Aggregate("max", "distance"))
+    assert not is_quantized(Genotype(single, Head((), weight_bits=8)), 3)
+    assert is_quantized(Genotype(single, Head((4,), weight_bits=8)), 3)
+    assert is_quantized(Genotype(single, Head((), input_bits=8)), 3)
+    assert is_quantized(Genotype((KNN,), Head((), weight_bits=8)), 3)
+
+
 def test_no_positions_leave_the_input() -> None:
     assert last_features(stages_of(Genotype(()), 3), 3) == Features(INPUT, 3)
 
