@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from sgq.cost.predictor_training import FitSettings
 from sgq.cost.space_operations import Sizes
 from sgq.cost.timing import Timing
 from sgq.models import genotype_sampling
+from sgq.models.genotype import Genotype
 from sgq.models.genotype_sampling import GenotypeSpace, random_genotype
 from tests.cost.priced import measured_profile
 
@@ -66,13 +68,35 @@ def test_the_suite_measures_compares_and_goes_on(
 
 
 def test_errors_and_order_of_predictions() -> None:
-    from benches.cost_results import predictor_row
+    from benches.cost_results import Training, predictor_row
 
-    row = predictor_row("ours", [1.0, 2.1, 2.0], [1.0, 2.0, 4.0], threads=2, trained_on=9)
+    row = predictor_row("ours", [1.0, 2.1, 2.0], [1.0, 2.0, 4.0], threads=2, training=Training(9, 5))
+    assert (row.trained_on, row.epochs, row.tested_on) == (9, 5, 3)
     assert row.mape == pytest.approx((0.0 + 0.05 + 0.5) / 3)
     assert row.within_10 == pytest.approx(2 / 3)
     # The second and the third are the wrong way round.
     assert row.pair_ranking == pytest.approx(2 / 3)
+
+
+def test_the_floor_is_what_the_mean_of_half_of_the_passes_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By simulation: it is as far from the mean of all as that is from the truth."""
+    from benches import cost
+
+    noise = random.Random(0)
+    truth = [1e-3 * noise.uniform(1.0, 5.0) for _ in range(2000)]
+
+    def measured(path: Path, count: int, *, part: str, seed: int) -> list[MeasuredArchitecture]:
+        seconds = [time * math.exp(noise.gauss(0.0, 0.08)) for time in truth]
+        timings = [Timing(5, time, time, time) for time in seconds]
+        return [MeasuredArchitecture(Genotype(()), SMALL, timing, 1, part) for timing in timings]
+
+    monkeypatch.setattr(cost, "architectures", measured)
+    found = cost.tested(Path("host.yaml"), len(truth), cost.PASSES, threads=1)
+    perfect = cost.compared("perfect", truth, found.architectures, threads=1)
+    assert found.noise.mape == pytest.approx(perfect.mape, rel=0.05)
+    assert found.noise.within_10 == pytest.approx(perfect.within_10, abs=0.01)
+    # Two single passes are further apart, by the root of 2; the mean of 4 is half as far off as one.
+    assert found.noise_one_pass.mape == pytest.approx(2**1.5 * perfect.mape, rel=0.05)
 
 
 def test_an_aim_below_the_noise_floor_is_met_at_the_floor() -> None:

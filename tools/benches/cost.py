@@ -1,22 +1,22 @@
 """Suite `cost`: how near prices are to what is measured, on clouds of 1,024 points, one at a time.
 
 A device profile is measured on two threads, a predictor trained on random architectures, and others measured
-after that to test it; in two passes, whose mean is what is measured and whose difference tells the noise
-floor. The same profile on one thread is the new device that the predictor is moved to with 100 samples. The
-predictors of HGNAS and GCoDE learn from the same architectures. Measurements stay in a folder: what is there
-is not measured again.
+after that to test it, in several passes, each in an order of its own. Their mean is what is measured. The
+noise floor is how far the mean of half of them is from it: about as far as the mean of all is from the truth,
+so that nothing is told any better. The same profile on one thread is the new device that the predictor is
+moved to with 100 samples. The predictors of HGNAS and GCoDE learn from the same architectures. Measurements
+stay in a folder: what is there is not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import random
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ from benches.cost_results import (
     CostResult,
     PredictorRow,
     PricingSpeed,
+    Training,
     predictor_row,
 )
 from sgq.cli.arguments import integer_from
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 TRAIN_SEED, MOVED_SEED, TEST_SEED, BITS_SEED, SPEED_SEED = 0, 1, 2, 3, 4
 """Seeds of random architectures; that of training is the one of `sgq profile --predictor`."""
 WIDTHS = (32, 8, 4)
+PASSES = ("test", "test again", "test, third pass", "test, fourth pass")
+"""Parts of the file that the test architectures are measured into; those of the new device into two."""
 SINGLE_PRICES, BATCHES, BATCH = 200, 5, 1000
 
 
@@ -62,22 +65,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> CostResult:
     """Measure what is not measured yet, train, and compare."""
+    from sgq.cost.predictor_training import FitSettings
+
     start = time.perf_counter()
     two, one = given.folder / "host.yaml", given.folder / "one-thread.yaml"
     measure_profile(two, 2, given, predictor=given.train)
     measure_profile(one, 1, given)
     training = architectures(two, given.train, part="train", seed=TRAIN_SEED)
-    testing, noise = tested(two, given.test, threads=2)
     known = {one.genotype for one in training}
-    testing = [one for one in testing if one.genotype not in known]
+    test = tested(two, given.test, PASSES, threads=2)
+    testing = [one for one in test.architectures if one.genotype not in known]
     orders = measure_orders(two, given.orders)
     samples = architectures(one, given.moved, part="train", seed=MOVED_SEED)
-    elsewhere, noise_one_thread = tested(one, given.test, threads=1)
+    elsewhere = tested(one, given.test, PASSES[:2], threads=1)
 
     pricer, table = pricer_of(two), pricer_of(two, learned=False)
-    own = compared("ours", priced(pricer, testing), testing, threads=2, trained_on=given.train)
+    learned = Training(given.train, FitSettings().epochs)
+    own = compared("ours", priced(pricer, testing), testing, threads=2, training=learned)
+    some = testing[: given.peaks]
     counted = (
-        architecture_peaks(table, testing[: given.peaks]),
+        architecture_peaks("random architectures", pricer, some),
         *dgcnn_peaks(),
         *model_peaks(quick=given.quick),
     )
@@ -87,12 +94,13 @@ def run(given: argparse.Namespace) -> CostResult:
             *paper_rows(table, training, testing),
         ),
         own=own,
-        moved=moved_row(pricer, pricer_of(one, learned=False), samples, elsewhere),
-        noise=noise,
-        noise_one_thread=noise_one_thread,
+        moved=moved_row(pricer, pricer_of(one, learned=False), samples, elsewhere.architectures),
+        noise=test.noise,
+        noise_one_pass=test.noise_one_pass,
+        noise_one_thread=elsewhere.noise,
         counted_peaks=counted,
-        peaks=tuple(hgnas_peaks(testing[: given.peaks])),
-        bits=bits_order(pricer, orders, floor=noise.mape),
+        peaks=(architecture_peaks("the same by the walk alone", table, some), *hgnas_peaks(some)),
+        bits=bits_order(pricer, orders, floor=test.noise_one_pass.mape),
         speed=pricing_speed(pricer, training),
         noisy_share=statistics.mean(one.timing.noisy for one in testing),
         seconds=time.perf_counter() - start,
@@ -111,28 +119,62 @@ def measure_profile(path: Path, threads: int, given: argparse.Namespace, *, pred
 
 
 def architectures(path: Path, count: int, *, part: str, seed: int) -> list[MeasuredArchitecture]:
-    """Return measured random architectures beside a profile, on its threads; measure those that lack."""
+    """Return measured random architectures beside a profile, on its threads; measure those that lack.
+
+    Each part is measured in an order of its own, so that neighbours in time differ.
+    """
     from sgq.cost.architectures import drawn
     from sgq.cost.workload import POINTS
     from sgq.models.genotype_sampling import GenotypeSpace
 
-    return measured(path, list(drawn(count, POINTS, seed=seed, space=GenotypeSpace())), part=part)
+    wanted = list(drawn(count, POINTS, seed=seed, space=GenotypeSpace()))
+    order = random.Random(part).sample(wanted, count)
+    found = dict(zip(order, measured(path, order, part=part), strict=True))
+    return [found[one] for one in wanted]
 
 
-def tested(path: Path, count: int, *, threads: int) -> tuple[list[MeasuredArchitecture], PredictorRow]:
-    """Return architectures to test with, at the mean of two passes, and how far these are apart."""
-    first, second = (architectures(path, count, part=part, seed=TEST_SEED) for part in ("test", "test again"))
-    floor = compared("measured again", [one.latency_s for one in second], first, threads=threads)
-    return [mean_of(*both) for both in zip(first, second, strict=True)], floor
+@dataclass(frozen=True)
+class Tested:
+    """Architectures at the mean of all passes, and what noise alone does.
+
+    `noise` is the mean of half of the passes against that of all, `noise_one_pass` the second against the
+    first.
+    """
+
+    architectures: list[MeasuredArchitecture]
+    noise: PredictorRow
+    noise_one_pass: PredictorRow
 
 
-def mean_of(one: MeasuredArchitecture, other: MeasuredArchitecture) -> MeasuredArchitecture:
-    """Return an architecture at the geometric mean of two latencies."""
-    median_s = math.sqrt(one.latency_s * other.latency_s)
-    lower_s, upper_s = sorted((one.latency_s, other.latency_s))
-    count = one.timing.count + other.timing.count
-    noisy = one.timing.noisy or other.timing.noisy
-    return replace(one, timing=Timing(count, median_s, lower_s, upper_s, noisy))
+def tested(path: Path, count: int, passes: Sequence[str], *, threads: int) -> Tested:
+    """Return architectures to test with, measured in so many passes, an even number."""
+    taken = [architectures(path, count, part=part, seed=TEST_SEED) for part in passes]
+    every, half = (list(map(mean_of, zip(*some, strict=True))) for some in (taken, taken[::2]))
+    first, second = taken[:2]
+
+    return Tested(
+        every,
+        compared(f"half of {len(passes)} passes", latencies(half), every, threads=threads),
+        compared("one pass again", latencies(second), first, threads=threads),
+    )
+
+
+def latencies(architectures: Sequence[MeasuredArchitecture]) -> list[float]:
+    """Return the seconds of architectures."""
+    return [one.latency_s for one in architectures]
+
+
+def mean_of(passes: Sequence[MeasuredArchitecture]) -> MeasuredArchitecture:
+    """Return an architecture at the geometric mean of its latencies."""
+    seconds = [one.latency_s for one in passes]
+    timing = Timing(
+        sum(one.timing.count for one in passes),
+        statistics.geometric_mean(seconds),
+        min(seconds),
+        max(seconds),
+        any(one.timing.noisy for one in passes),
+    )
+    return replace(passes[0], timing=timing)
 
 
 def measured(path: Path, genotypes: Sequence[Genotype], *, part: str) -> list[MeasuredArchitecture]:
@@ -178,11 +220,10 @@ def compared(
     testing: Sequence[MeasuredArchitecture],
     *,
     threads: int,
-    trained_on: int = 0,
+    training: Training | None = None,
 ) -> PredictorRow:
     """Return how near seconds are to those measured."""
-    wanted = [one.latency_s for one in testing]
-    return predictor_row(name, predicted, wanted, threads=threads, trained_on=trained_on)
+    return predictor_row(name, predicted, latencies(testing), threads=threads, training=training)
 
 
 def paper_rows(
@@ -194,7 +235,8 @@ def paper_rows(
     for paper in SETTINGS:
         print(f"training the predictor of {paper}", file=sys.stderr)
         found = predictions(paper, training, testing, table)
-        yield compared(paper, found, testing, threads=2, trained_on=len(training))
+        learned = Training(len(training), SETTINGS[paper].epochs)
+        yield compared(paper, found, testing, threads=2, training=learned)
 
 
 def moved_row(
@@ -206,14 +248,16 @@ def moved_row(
     """Return the predictor of one device, moved to another one whose look-up table is given."""
     import torch
 
-    from sgq.cost.predictor_training import data_of, transfer
+    from sgq.cost.predictor_training import TRANSFER, data_of, transfer
 
     assert pricer.predictor is not None
     fitted = transfer(pricer.predictor, samples, table)
     batch, _ = data_of(testing, table)
     with torch.inference_mode():
         found = fitted.predictor(batch)[:, 0].tolist()
-    return compared("ours, moved", found, testing, threads=1, trained_on=len(samples))
+    return compared(
+        "ours, moved", found, testing, threads=1, training=Training(len(samples), TRANSFER.epochs)
+    )
 
 
 def measure_orders(path: Path, count: int) -> list[tuple[MeasuredArchitecture, ...]]:

@@ -19,14 +19,12 @@ HIDDEN = 64
 NARROW_BITS = 8
 
 
-def architecture_peaks(table: Pricer, testing: Sequence[MeasuredArchitecture]) -> PeakRow:
-    """Return the peaks of random architectures."""
+def architecture_peaks(name: str, pricer: Pricer, testing: Sequence[MeasuredArchitecture]) -> PeakRow:
+    """Return the peaks of random architectures, as a pricer has them."""
     from sgq.cost.workload import POINTS
 
-    prices = table.prices([one.genotype for one in testing], POINTS)
-    return peak_row(
-        "random architectures", [price.peak_bytes for price in prices], [one.peak_bytes for one in testing]
-    )
+    prices = pricer.prices([one.genotype for one in testing], POINTS)
+    return peak_row(name, [price.peak_bytes for price in prices], [one.peak_bytes for one in testing])
 
 
 def hgnas_peaks(testing: Sequence[MeasuredArchitecture]) -> Iterator[PeakRow]:
