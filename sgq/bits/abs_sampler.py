@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from sgq.bits.leases import is_retired
 from sgq.bits.limits import Limits
 from sgq.bits.proposals import History, MemoryOf, Proposer
 from sgq.bits.space import Axis, Codes, Space
-from sgq.bits.trials import BUDGET, MOST_DEATHS, REASON, TRAINING, accuracy_of
+from sgq.bits.trials import BUDGET, REASON, TRAINING, accuracy_of
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -128,7 +127,6 @@ class AbsSampler(BaseSampler):
         measured: dict[Codes, tuple[float, bool, int]] = {}
         pending: list[Codes] = []
         failed: set[Codes] = set()
-        deaths: Counter[Codes] = Counter()
         reference: float | None = None
         for trial in study.get_trials(deepcopy=False):
             codes = coding.codes(trial)
@@ -143,11 +141,8 @@ class AbsSampler(BaseSampler):
                     reference = sign * trial.values[0] if self._memory is None else accuracy_of(trial)
             elif trial.state is TrialState.RUNNING:
                 pending.append(codes)
-            elif is_retired(trial):
-                deaths[codes] += 1
-            elif trial.state is TrialState.FAIL and REASON in trial.user_attrs:
+            elif trial.state is TrialState.FAIL and REASON in trial.user_attrs and not is_retired(trial):
                 failed.add(codes)
-        failed |= {codes for codes, count in deaths.items() if count >= MOST_DEATHS}
         axes = len(coding.space.axes)
         history = History(
             codes=np.array(list(measured), dtype=np.int64).reshape(-1, axes),

@@ -68,15 +68,25 @@ class Confirmation:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A trial one of whose repeats failed, so that it has no mean over them, and why."""
+
+    trial: Trial
+    reason: str
+
+
+@dataclass(frozen=True)
 class Confirmed:
     """All trials that were measured again, and the smallest of them that holds; None where none does.
 
-    Those that the search did not have are numbered after its own. `interrupted`: Ctrl-C ended the repeats.
+    Those that the search did not have are numbered after its own. `left_out` could not be measured again.
+    `interrupted`: Ctrl-C ended the repeats.
     """
 
     chosen: Confirmation | None
     measured: tuple[Confirmation, ...]
     interrupted: bool = False
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def nearest(self) -> Confirmation | None:
@@ -117,10 +127,20 @@ def confirm(
 
     Up to eight rounds of three candidates, with ten repeats each or, of several trainings, as many as give
     each training as many turns; then up to so many `smaller` ones (`sgq.bits.refinement`), three a round.
-    Finished repeats are in the storage beside the search, and are resumed.
+    Finished repeats are in the storage beside the search, and are resumed. Ctrl-C ends it with those rounds
+    that were measured, whether it strikes in one or between two.
     """
     rounds = _Rounds(accuracy, least_accuracy, storage, workers)
-    ranked = believed_inside(result, least_accuracy)
+    try:
+        _all_rounds(result, rounds, study, smaller)
+    except KeyboardInterrupt:
+        rounds.interrupted = True
+    return Confirmed(rounds.chosen, tuple(rounds.measured), rounds.interrupted, tuple(rounds.left_out))
+
+
+def _all_rounds(result: SearchResult, rounds: _Rounds, study: str, smaller: int) -> None:
+    """Measure what is believed inside until one holds, then smaller ones."""
+    ranked = believed_inside(result, rounds.least_accuracy)
     for number in range(ROUNDS):
         candidates = ranked[number * CANDIDATES : (number + 1) * CANDIDATES]
         if not candidates or rounds.chosen is not None or rounds.interrupted:
@@ -133,7 +153,6 @@ def confirm(
         if not candidates:
             break
         rounds.measure(candidates, f"{study}-smaller-{done}")
-    return Confirmed(rounds.chosen, tuple(rounds.measured), rounds.interrupted)
 
 
 class _Rounds:
@@ -145,6 +164,7 @@ class _Rounds:
         self.accuracy = accuracy
         self.least_accuracy = least_accuracy
         self.measured: list[Confirmation] = []
+        self.left_out: list[LeftOut] = []
         self.tried: list[Trial] = []
         self.interrupted = False
         self._storage = storage
@@ -154,6 +174,7 @@ class _Rounds:
         """Measure all repeats of some candidates, which are in a study of their own."""
         found = _measured(candidates, self.accuracy, self._storage, study, self._workers)
         self.measured += found.measured
+        self.left_out += found.left_out
         self.tried += candidates
         self.interrupted = found.interrupted
 
@@ -226,7 +247,7 @@ def _measured(
     study: str,
     workers: int,
 ) -> Confirmed:
-    """Measure all repeats of some candidates; one of whose repeats failed is left out."""
+    """Measure all repeats of some candidates; one of whose repeats failed is left out, with the reason."""
     repeats = math.ceil(REPEATS / accuracy.trainings) * accuracy.trainings
     space = Space.of({"candidate": range(1, len(candidates) + 1), "repeat": range(1, repeats + 1)})
     evaluate = Repeated(accuracy, tuple(trial.assignment for trial in candidates))
@@ -247,14 +268,14 @@ def _measured(
         resume=None,  # another process of the search may have begun them
         objective=objective,
     )
-    found = []
+    found: list[Confirmation] = []
+    left_out: list[LeftOut] = []
     for place, trial in enumerate(candidates, start=1):
-        own = [
-            repeat
-            for repeat in result.trials
-            if repeat.assignment["candidate"] == place and repeat.accuracy is not None
-        ]
-        if len(own) == repeats:
+        own = [repeat for repeat in result.trials if repeat.assignment["candidate"] == place]
+        failed = [repeat for repeat in own if repeat.accuracy is None]
+        if failed:
+            left_out.append(LeftOut(trial, failed[0].reason))
+        elif len(own) == repeats:
             accuracies = tuple(repeat.accuracy or 0.0 for repeat in own)
             item = Confirmation(trial, accuracies, *_errors_over_nodes(own))
             if trial.accuracy is None:  # the search did not measure it
@@ -262,7 +283,7 @@ def _measured(
                 seconds = math.fsum(repeat.seconds for repeat in own)
                 trial = replace(trial, accuracy=item.accuracy, error=error, seconds=seconds)
             found.append(replace(item, trial=trial))
-    return Confirmed(None, tuple(found), result.interrupted)
+    return Confirmed(None, tuple(found), result.interrupted, tuple(left_out))
 
 
 def _errors_over_nodes(repeats: Sequence[Trial]) -> tuple[float, float]:

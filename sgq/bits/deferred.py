@@ -7,7 +7,6 @@ nodes.
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,7 +22,8 @@ Build = Callable[[], FinetunedAccuracy]
 class DeferredAccuracy:
     """The `FinetunedAccuracy` that `build()` makes on its first use, once a process, and `others` like it.
 
-    An accuracy is that of the first float model less the drop from the one that was measured on. `build` and
+    An accuracy is that of the first float model less the drop from the one that was measured on. Its error is
+    that of this one run: trainings share their nodes, and more of them make no run surer. `build` and
     `others`, which are for other trainings of the model, must be picklable: functions at the top of a module,
     or `functools.partial` of such.
     """
@@ -66,12 +66,9 @@ class DeferredAccuracy:
         evaluation = self._of_training(training)
         found = evaluation.of_plan(evaluation.space.plan_of(assignment), seed=seed)
         drop = evaluation.float_accuracy - found.accuracy
-        # It stands for the mean over all trainings, whose error is less than that of one.
-        error = found.error / math.sqrt(self.trainings)
         return replace(
             found,
             accuracy=min(1.0, max(0.0, self.built.float_accuracy - drop)),
-            error=error,
             training=training if self.trainings > 1 else None,
         )
 

@@ -2,7 +2,8 @@
 
 A worker renews the lease of its trial while it evaluates. On the worker's own machine its process is looked
 up, so that its death is noticed at once; on others, whose clocks are taken to agree, when the lease runs out.
-A worker of this machine that is alive but late keeps its trial.
+Another process of this machine that is alive but late keeps its trial. The asking process itself does not: it
+may be what an earlier search in it left behind, when the storage could not be told.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,7 +70,9 @@ class Lease:
     def is_dead(self, now: float) -> bool:
         """Whether the worker is certainly gone, or can no longer be told and has not renewed in time."""
         gone = _is_gone(self.pid, self.started) if self.host == _this_host() else None
-        return self.until < now if gone is None else gone
+        if gone is None or self.pid == os.getpid():
+            return gone or self.until < now
+        return gone
 
 
 @contextmanager
@@ -77,7 +80,7 @@ def held(storage: BaseStorage, trial_id: int, *, seconds: float = LEASE_S) -> It
     """Hold the lease of a running trial: enter right after asking for the trial, leave before telling.
 
     A renewal that fails is tried again a third of `seconds` later and never ends the evaluation. Whatever
-    ends it, the caller tells the trial's state: as long as this process lives, nobody else will.
+    ends it, the caller tells the trial's state: as long as this process lives, no other one will.
     """
     _write(storage, trial_id, seconds)
     done = threading.Event()
@@ -93,15 +96,23 @@ def held(storage: BaseStorage, trial_id: int, *, seconds: float = LEASE_S) -> It
             renewer.join(_LAST_WAIT_S)
 
 
-def retire_dead(study: optuna.Study, *, now: float | None = None) -> tuple[int, ...]:
+def retire_dead(
+    study: optuna.Study,
+    *,
+    now: float | None = None,
+    given_up: Callable[[FrozenTrial], str] = lambda trial: "",
+) -> tuple[int, ...]:
     """Return the numbers of the running trials whose workers are gone, after setting them to FAIL.
 
-    A trial without a lease is retired UNLEASED_S after its start. `now` is in seconds since 1970. Any number
-    of processes may do so at once: each trial is in the answer of one of them.
+    A trial without a lease is retired UNLEASED_S after its start. `now` is in seconds since 1970. A trial for
+    which `given_up` has a reason fails for it, as if its evaluation had raised, and is not retired. Any
+    number of processes may do so at once: each trial is in the answer of one of them.
     """
     now = time.time() if now is None else now
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return tuple(trial.number for trial in running if _is_dead(trial, now) and _retire(study, trial))
+    return tuple(
+        trial.number for trial in running if _is_dead(trial, now) and _end(study, trial, given_up(trial))
+    )
 
 
 def is_retired(trial: FrozenTrial) -> bool:
@@ -118,11 +129,12 @@ def _is_dead(trial: FrozenTrial, now: float) -> bool:
     return trial.datetime_start is not None and trial.datetime_start.timestamp() + UNLEASED_S < now
 
 
-def _retire(study: optuna.Study, trial: FrozenTrial) -> bool:
+def _end(study: optuna.Study, trial: FrozenTrial, given_up: str) -> bool:
     storage, trial_id = study._storage, trial._trial_id
     try:
-        storage.set_trial_user_attr(trial_id, "reason", WORKER_DIED)
-        storage.set_trial_system_attr(trial_id, RETIRED, True)
+        storage.set_trial_user_attr(trial_id, "reason", given_up or WORKER_DIED)
+        if not given_up:
+            storage.set_trial_system_attr(trial_id, RETIRED, True)
         storage.set_trial_state_values(trial_id, TrialState.FAIL)
     except UpdateFinishedTrialError:
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from math import isfinite
 from typing import Protocol, runtime_checkable
 
@@ -42,22 +43,35 @@ class SpaceWithMemory(Protocol):
         ...
 
 
+SAMPLED = 8
+REMEMBERED = 20_000
+"""Bytes of so many assignments are remembered: a few rounds of candidates, in a few megabytes."""
+
+
+def sampled_bytes(space: Space, memory: MemoryOf) -> dict[str, str]:
+    """Return the bytes of the ends of a space and of some assignments between, as texts by name.
+
+    They tell one memory from another. In the tenth digit two machines may differ that add floats up.
+    """
+    drawn = space.sample(np.random.default_rng(0), SAMPLED)
+    packed_bytes = memory(np.array([space.narrowest, space.widest, *drawn]))
+    names = ("narrowest", "widest", *(f"sample {number}" for number in range(1, SAMPLED + 1)))
+    return {name: f"{size:.9g}" for name, size in zip(names, packed_bytes.tolist(), strict=True)}
+
+
 def memory_of_codes(space: Space, memory: Callable[[Assignment], float]) -> MemoryOf:
-    """Return a function from codes [assignments, axes] to bytes [assignments]; no assignment is asked for
-    twice."""
+    """Return a function from codes [assignments, axes] to bytes [assignments].
+
+    An assignment is not asked for again while it is among the last `REMEMBERED`.
+    """
     if isinstance(memory, TabledMemory):
         return memory.of_codes
-    known: dict[Codes, float] = {}
 
-    def of_codes(codes: np.ndarray) -> np.ndarray:
-        rows = [tuple(row) for row in codes.tolist()]
-        for row in rows:
-            if row not in known:
-                known[row] = float(memory(space.assignment(row)))
-                if not isfinite(known[row]):
-                    raise SearchError(
-                        f"memory: expected bytes (got {known[row]} for {space.assignment(row)})"
-                    )
-        return np.array([known[row] for row in rows])
+    @lru_cache(REMEMBERED)
+    def of_one(row: Codes) -> float:
+        packed_bytes = float(memory(space.assignment(row)))
+        if not isfinite(packed_bytes):
+            raise SearchError(f"memory: expected bytes (got {packed_bytes} for {space.assignment(row)})")
+        return packed_bytes
 
-    return of_codes
+    return lambda codes: np.array([of_one(tuple(row)) for row in codes.tolist()])

@@ -17,13 +17,13 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from sgq.bits.leases import Lease, retire_dead
+from sgq.bits.leases import Lease
 from sgq.bits.memory import memory_of_codes
 from sgq.bits.samplers import make_sampler
 from sgq.bits.space import Assignment
 from sgq.bits.storage import open_storage, opened
 from sgq.bits.studies import QuietOptuna, Terms, load_study
-from sgq.bits.trials import COPY, is_measured
+from sgq.bits.trials import COPY, is_measured, retire
 from sgq.bits.worker import Evaluate, Work, work
 from sgq.errors import SearchError
 
@@ -76,7 +76,7 @@ def run_workers(
                     process.kill()
                     process.join()
             _give_back(watched, ended)
-            retire_dead(watched)
+            retire(watched)
     ends = {process.exitcode for process in processes}
     if 0 not in ends and FAILED in ends:
         raise SearchError("all workers ended with an error; it is on stderr")

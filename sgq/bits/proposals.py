@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
+from sgq.bits.ends import Ends
 from sgq.bits.front import FRAME_HEIGHT, Frame, front_level, front_of
 from sgq.bits.gaussian_process import GaussianProcess
 from sgq.bits.space import Codes, Space
@@ -91,9 +92,8 @@ class Proposer:
         self._model = GaussianProcess(space)
         self._tuned_at = 0
         self._counts = np.array(space.counts)
+        self._ends = Ends.of(space, memory)
         self._start = self._starting_points()
-        ends = memory(np.array([space.narrowest, space.widest]))
-        self._ends = float(ends.min()), float(ends.max())
 
     def propose(self, history: History, *, excluded: Collection[Codes] = ()) -> list[Codes]:
         """Return the next assignments to measure, best first; none where nothing is left.
@@ -127,7 +127,7 @@ class Proposer:
             *map(tuple, mixed.tolist()),
         ]
         kept = list(dict.fromkeys(points))
-        return kept if self.memory_limit is None else self._inside([*kept, self.space.narrowest])
+        return kept if self.memory_limit is None else self._inside([*kept, self._ends.smallest])
 
     def _inside(self, rows: list[Codes]) -> list[Codes]:
         """Return those that hold the memory limit, each once."""
@@ -147,7 +147,8 @@ class Proposer:
         bases = history.codes[history.complete]
         mean = self._model.predict(bases)[0] if len(bases) else np.zeros(0)
         top = float(mean.max()) if len(bases) else float(values.max())
-        frame = Frame(*self._ends, worst=top + squashed(np.array(-FRAME_HEIGHT)).item(), best=top)
+        worst = top + squashed(np.array(-FRAME_HEIGHT)).item()
+        frame = Frame(self._ends.least_bytes, self._ends.most_bytes, worst=worst, best=top)
         memory = self.memory(bases) if len(bases) else np.zeros(0)
         front = front_of(memory, mean)
         limit = None if self.accuracy_limit is None else squashed(np.array(self.accuracy_limit - best)).item()
@@ -173,10 +174,12 @@ class Proposer:
     ) -> np.ndarray:
         """Return what each candidate is worth: bytes saved inside the limit, or, if none is, hypervolume."""
         if limit is not None:
-            worth = expected_saving(memory, accuracy, pool, limit, self._ends[1])
+            worth = expected_saving(memory, accuracy, pool, limit, self._ends.most_bytes)
             if worth.max() > 0.0:
                 return worth
-        if self._ends[0] == self._ends[1]:  # no plane to cover: what is more accurate is better
+        if (
+            self._ends.least_bytes == self._ends.most_bytes
+        ):  # no plane to cover: what is more accurate is better
             return expected_above(pool.mean, pool.spread, float(accuracy.max(initial=frame.best)))
         return expected_improvement(memory, accuracy, pool, frame)
 

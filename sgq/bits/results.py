@@ -110,6 +110,9 @@ def remarks(selection: Selection) -> tuple[str, ...]:
             notes.append(f"{len(smaller)} smaller ones, measured again, did not hold it less their error")
     elif selection.refuted:
         notes.append(REFUTED.format(len(selection.confirmations)))
+    notes += [
+        f"trial {item.trial.number} could not be measured again: {item.reason}" for item in selection.left_out
+    ]
     failed = [trial for trial in result.trials if trial.state == "failed"]
     notes += [f"trial {trial.number} failed: {trial.reason}" for trial in failed]
     return tuple(notes)

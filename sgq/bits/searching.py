@@ -12,18 +12,18 @@ import numpy as np
 import optuna
 from optuna.storages import BaseStorage
 
+from sgq.bits.ends import Ends
 from sgq.bits.front import Frame, front_of, hypervolume
-from sgq.bits.leases import retire_dead
 from sgq.bits.limits import ROUNDING, Limits
-from sgq.bits.memory import SpaceWithMemory, memory_of_codes
+from sgq.bits.memory import SpaceWithMemory, memory_of_codes, sampled_bytes
 from sgq.bits.pool import check_picklable, run_workers
 from sgq.bits.proposals import MemoryOf
 from sgq.bits.samplers import SAMPLERS, check_sampler, make_sampler
 from sgq.bits.space import Assignment, Choice, Space
 from sgq.bits.storage import opened
 from sgq.bits.studies import QuietOptuna, Terms, join_study, load_study
-from sgq.bits.trials import Trial, parameters_of, records_of, taken_codes
-from sgq.bits.worker import HOPELESS_AFTER, Evaluate, Work, first_of, is_over_memory, reference_of, work
+from sgq.bits.trials import Trial, parameters_of, records_of, retire, taken_codes
+from sgq.bits.worker import Evaluate, Work, first_of, is_hopeless, is_over_memory, reference_of, work
 from sgq.errors import SearchError
 
 STUDY = "bits"
@@ -106,7 +106,8 @@ def search(
     job = Work(plain, evaluate, memory_of_codes(plain, of_one), limits, trials)
     over_memory = is_over_memory(job, plain.widest)
     _check(plain, sampler, trials=trials, workers=workers, over_memory=over_memory)
-    terms = Terms(plain, sampler, limits, seed, dict(objective or {}))
+    weighed = sampled_bytes(plain, job.memory)
+    terms = Terms(plain, sampler, limits, seed, dict(objective or {}), weighed)
     with QuietOptuna():
         if workers == 1:
             with opened(storage) as kept:
@@ -151,7 +152,7 @@ def _prepare(
     """Make or join the study; one begins with the widest assignment, or with the only one worth a try."""
     first = first_of(job)
     study = join_study(storage, name, terms, resume=resume)
-    retire_dead(study)
+    retire(study)
     # Again on resuming, where the first one was interrupted or its worker died.
     if first not in taken_codes(job.space, study.get_trials(deepcopy=False)):
         study.enqueue_trial(parameters_of(job.space, first))
@@ -189,17 +190,16 @@ def _result(study: optuna.Study, job: Work, *, interrupted: bool) -> SearchResul
         for record in whole
         if job.limits.hold(accuracy=record.sure, memory=record.memory, reference=reference)
     ]
-    # Where all were given up early, the nearest of those is better than none.
-    known = whole or [record for record in records if record.accuracy is not None]
+    nearest = _nearest(job.limits, records)
     return SearchResult(
         space=job.space,
         trials=records,
         front=_front(whole),
-        best=best_of(inside or known, job.limits if inside else _nearest(job.limits, known)),
+        best=best_of(inside, job.limits) if inside else _best_outside(job.limits, nearest),
         feasible=bool(inside),
         limits=job.limits,
         reference=reference,
-        remark="" if inside else _remark(job, known, records, reference),
+        remark="" if inside else _remark(job, nearest, records, reference),
         interrupted=interrupted,
     )
 
@@ -231,26 +231,38 @@ def best_of(trials: Sequence[Trial], limits: Limits) -> Trial | None:
     return min(trials, key=lambda trial: (-(trial.sure or 0.0), trial.memory))
 
 
-def _nearest(limits: Limits, whole: Sequence[Trial]) -> Limits:
-    """Return what to prefer where nothing holds the limits: memory if that one cannot be held, else
-    accuracy."""
-    if limits.memory is not None and all(trial.memory > limits.memory for trial in whole):
-        return Limits(accuracy=0.0)
-    return Limits()
+def _nearest(limits: Limits, records: Sequence[Trial]) -> list[Trial]:
+    """Return what comes nearest where nothing holds the limits: inside that of memory where anything is.
+
+    Where all of those were given up early they are better than none.
+    """
+    known = [record for record in records if record.accuracy is not None]
+    fitting = [record for record in known if _fits(limits, record)] or known
+    return _whole(fitting) or fitting
 
 
-def _remark(job: Work, known: Sequence[Trial], records: Sequence[Trial], reference: float | None) -> str:
+def _best_outside(limits: Limits, nearest: Sequence[Trial]) -> Trial | None:
+    """Return the most accurate of the nearest trials, or the smallest where none fits into memory."""
+    fits = any(_fits(limits, trial) for trial in nearest)
+    return best_of(nearest, Limits() if fits else Limits(accuracy=0.0))
+
+
+def _fits(limits: Limits, trial: Trial) -> bool:
+    return limits.memory is None or trial.memory <= limits.memory
+
+
+def _remark(job: Work, nearest: Sequence[Trial], records: Sequence[Trial], reference: float | None) -> str:
     """Say why nothing holds the limits, and what the tightest ones are that something measured holds."""
-    if not known:
+    if not nearest:
         reasons = "; ".join(dict.fromkeys(record.reason for record in records if record.reason))
         return f"none of {len(records)} evaluations gave an accuracy" + (f": {reasons}" if reasons else "")
     limits = job.limits
-    if limits.memory is not None:
-        least = float(job.memory(np.array([job.space.narrowest]))[0])
-        if least > limits.memory:
-            return f"the narrowest assignment needs {least:.0f} bytes, over the limit of {limits.memory:.0f}"
-        known = [trial for trial in known if trial.memory <= limits.memory] or known
-    best = max(trial.sure or 0.0 for trial in known)
+    if limits.memory is not None and job.ends.certain and job.ends.least_bytes > limits.memory:
+        return (
+            f"the narrowest assignment needs {job.ends.least_bytes:.0f} bytes, over the limit of "
+            f"{limits.memory:.0f}"
+        )
+    best = max(trial.sure or 0.0 for trial in nearest)
     if limits.accuracy_drop is not None and reference is None:
         widest = job.space.assignment(job.space.widest)
         reason = next((record.reason for record in records if record.assignment == widest), "")
@@ -263,9 +275,8 @@ def _remark(job: Work, known: Sequence[Trial], records: Sequence[Trial], referen
     if limits.accuracy_drop is not None and reference is not None:
         drop = max(0.0, reference - best - ROUNDING)
         tightest = f"accuracy_drop <= {ceil(drop * 10_000) / 10_000:g}"
-    early = "" if any(trial.state == "finished" for trial in known) else " All were given up early."
-    hopeless = len(records) >= HOPELESS_AFTER and not is_over_memory(job, job.space.widest)
-    stopped = " It stops here: more bits do not help." if hopeless else ""
+    early = "" if any(trial.state == "finished" for trial in nearest) else " All were given up early."
+    stopped = " It stops here: more bits do not help." if is_hopeless(job, records) else ""
     return (
         f"none of {len(records)} assignments holds {limits}; "
         f"the tightest limit that one holds is {tightest}.{early}{stopped}"
@@ -275,15 +286,15 @@ def _remark(job: Work, known: Sequence[Trial], records: Sequence[Trial], referen
 def hypervolumes(result: SearchResult, memory: MemoryOf) -> tuple[tuple[int, float], ...]:
     """Return (evaluations, hypervolume) after each trial, in the frame of 10 points below the best reference.
 
-    The frame reaches from the narrowest to the widest assignment of the space.
+    The frame reaches from the smallest to the largest assignment of the space.
     """
-    ends = memory(np.array([result.space.narrowest, result.space.widest]))
+    ends = Ends.of(result.space, memory)
     top = (
         result.reference
         if result.reference is not None
         else max((t.accuracy or 0.0 for t in result.front), default=1.0)
     )
-    frame = Frame.below(top, float(ends[0]), float(ends[1]))
+    frame = Frame.below(top, ends.least_bytes, ends.most_bytes)
     bytes_of: list[float] = []
     accuracy: list[float] = []
     curve = []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sgq.bits.confirmation import MOST_SMALLER, Confirmation, confirm
+from sgq.bits.confirmation import MOST_SMALLER, Confirmation, LeftOut, confirm
 from sgq.bits.deferred import DeferredAccuracy
 from sgq.bits.limits import Limits
 from sgq.bits.planned_space import PlannedSpace
@@ -29,7 +29,7 @@ class Selection:
     `confirmed` is the confirmation of the chosen trial; None where accuracy is not limited, or where no
     candidate held the limit less its error again (then the chosen one came nearest to it). Measuring
     them took `confirm_s` seconds. `refined` are those among the result's trials that were not measured before
-    that, but proposed by what it found.
+    that, but proposed by what it found; `left_out` are those that could not be measured again.
     """
 
     result: SearchResult
@@ -39,6 +39,7 @@ class Selection:
     least_accuracy: float | None
     confirm_s: float = 0.0
     refined: tuple[Trial, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def again(self) -> Confirmation | None:
@@ -90,7 +91,6 @@ def select_bits(
             "evaluation": accuracy.digest,
             "training": _digest(repr(evaluation.training)),
             "recipe": _digest(evaluation.space.recipe.recipe.model_dump_json()),
-            "bytes": "{:.0f} to {:.0f}".format(*bytes_of_ends),
         },
         on_progress=on_progress,
     )
@@ -116,6 +116,7 @@ def select_bits(
         least_accuracy=least,
         confirm_s=time.perf_counter() - began,
         refined=refined,
+        left_out=confirmed.left_out,
     )
 
 

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from math import prod
 from typing import TypeAlias
 
@@ -101,6 +102,20 @@ class Space:
     def narrowest(self) -> Codes:
         """The codes of the fewest bits everywhere; an axis without order has its first choice."""
         return (0,) * len(self.axes)
+
+    @property
+    def texts(self) -> int:
+        """How many combinations of choices the axes without order have."""
+        return prod(len(axis.choices) for axis in self.axes if not axis.ordered)
+
+    def beside_texts(self, codes: Codes) -> Iterator[Codes]:
+        """Yield codes with every combination of choices of the axes without order."""
+        yield from product(
+            *(
+                (code,) if axis.ordered else range(len(axis.choices))
+                for axis, code in zip(self.axes, codes, strict=True)
+            )
+        )
 
     def uniform(self, bits: int) -> Codes | None:
         """Return the codes of one width everywhere, or None where an axis of bits has no such choice."""

@@ -21,14 +21,16 @@ from sgq.errors import SearchError
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
 """Accuracy, then bytes."""
 TERMS = "sgq:terms"
-VERSION = 1
+VERSION = 2
+"""Of what a trial says. Since 2 its error is that of its own run, where there are several trainings."""
 
 
 @dataclass(frozen=True)
 class Terms:
     """What a study is about; a resumed search has to have the same.
 
-    `objective` says what is measured (model, data, recipe …), by name.
+    `objective` says what is measured (model, data, recipe …), by name; `packed_bytes` what some assignments
+    weigh (`sgq.bits.memory.sampled_bytes`), so that bytes of two memories are never mixed.
     """
 
     space: Space
@@ -36,6 +38,7 @@ class Terms:
     limits: Limits
     seed: int
     objective: Mapping[str, str]
+    packed_bytes: Mapping[str, str]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -46,6 +49,7 @@ class Terms:
             "limits": asdict(self.limits),
             "seed": self.seed,
             "objective": dict(self.objective),
+            "bytes": dict(self.packed_bytes),
         }
 
 
@@ -97,9 +101,15 @@ def load_study(storage: BaseStorage, name: str, sampler: BaseSampler | None = No
 def check_terms(found: Mapping[str, Any] | None, terms: Terms, name: str) -> None:
     """Raise SearchError, listing every difference, where a stored study has other terms."""
     if not isinstance(found, Mapping) or found.get("version") != VERSION:
-        raise SearchError(f'the study "{name}" is not one of bit selection, or of another version of sgq')
+        raise SearchError(
+            f'the study "{name}" is not one of bit selection, or of another version of sgq: take another '
+            "storage or study name"
+        )
     wanted = json.loads(json.dumps(terms.to_json()))
-    lines = [line for part in wanted for line in _differences(part, found.get(part), wanted[part])]
+    of_parts = {part: _differences(part, found.get(part), wanted[part]) for part in wanted}
+    if of_parts["space"]:
+        del of_parts["bytes"]  # they are of other assignments
+    lines = [line for of_part in of_parts.values() for line in of_part]
     if lines:
         shown = "\n".join(f"  {line}" for line in lines)
         raise SearchError(f'the study "{name}" is of another search (stored -> now):\n{shown}')

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -12,7 +12,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from sgq.bits.leases import is_retired
+from sgq.bits.leases import is_retired, retire_dead
 from sgq.bits.space import Axis, Choice, Codes, Space
 
 State = Literal["finished", "stopped", "failed"]
@@ -24,10 +24,13 @@ ACCURACY, ERROR, CHANGED = "accuracy", "error", "changed"
 value is the accuracy less the error."""
 TRAINING = "training"
 """That of the training that was measured on, where there are several."""
+MOST_TRAININGS = 1000
+"""The cost model learns the luck of each: a number beyond is one of something else, such as a seed."""
 OVER_MEMORY = "over the memory limit"
 """Why a trial does not count that nobody has to try again."""
 MOST_DEATHS = 2
-"""An assignment at which so many workers died is not proposed again: it may be what killed them."""
+DIED_TWICE = "its worker died twice"
+"""An assignment at which so many workers died fails for that: it may be what killed them."""
 
 
 @dataclass(frozen=True)
@@ -121,17 +124,29 @@ def taken_codes(space: Space, trials: Iterable[FrozenTrial]) -> set[Codes]:
 
     One that was interrupted, or whose worker died, is free again; see `MOST_DEATHS`.
     """
-    taken: set[Codes] = set()
-    deaths: Counter[Codes] = Counter()
-    for trial in trials:
-        codes = codes_of(space, trial)
-        if codes is None:
-            continue
-        deaths[codes] += is_retired(trial)
-        given_up = trial.user_attrs.get(COPY) == OVER_MEMORY or deaths[codes] >= MOST_DEATHS
-        if is_live(trial) or is_measured(trial) or given_up:
-            taken.add(codes)
-    return taken
+    taken = (codes_of(space, trial) for trial in trials if is_taken(trial))
+    return {codes for codes in taken if codes is not None}
+
+
+def is_taken(trial: FrozenTrial) -> bool:
+    """Whether the assignment of a trial needs no other one."""
+    return is_live(trial) or is_measured(trial) or trial.user_attrs.get(COPY) == OVER_MEMORY
+
+
+def retire(study: optuna.Study, *, now: float | None = None) -> tuple[int, ...]:
+    """Give back the trials of dead workers, and fail one at whose assignment `MOST_DEATHS` of them died.
+
+    Return the numbers of both; see `sgq.bits.leases.retire_dead`.
+    """
+
+    def given_up(trial: FrozenTrial) -> str:
+        if MEMORY not in trial.user_attrs:
+            return ""  # its evaluation had not begun
+        earlier = (other.params for other in study.get_trials(deepcopy=False) if is_retired(other))
+        deaths = 1 + sum(params == trial.params for params in earlier)
+        return DIED_TWICE if deaths >= MOST_DEATHS else ""
+
+    return retire_dead(study, now=now, given_up=given_up)
 
 
 def is_live(trial: FrozenTrial) -> bool:
@@ -182,6 +197,29 @@ def records_of(space: Space, trials: Iterable[FrozenTrial]) -> tuple[Trial, ...]
     return tuple(
         sorted((record for record in records if record is not None), key=lambda record: record.number)
     )
+
+
+def fault_of(found: Evaluation) -> str:
+    """Return what an evaluation has that cannot be meant, or an empty text."""
+    for name, value in (
+        ("an accuracy", found.accuracy),
+        ("a budget", found.budget),
+        ("a standard error", found.error),
+    ):
+        if not is_accuracy(value):
+            return f"expected {name} from 0 to 1 (got {value!r})"
+    if not isinstance(found.changed, str):
+        return f"expected changed rows as a text (got {found.changed!r})"
+    if found.training is not None and not _is_training(found.training):
+        return f"expected the number of a training from 0 to {MOST_TRAININGS - 1} (got {found.training!r})"
+    return ""
+
+
+def _is_training(value: object) -> bool:
+    try:
+        return 0 <= operator.index(value) < MOST_TRAININGS  # type: ignore[arg-type]
+    except TypeError:
+        return False
 
 
 def is_accuracy(value: object) -> bool:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum, auto
+from functools import cached_property
 
 import numpy as np
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from sgq.bits.leases import held, is_retired, retire_dead
+from sgq.bits.ends import Ends
+from sgq.bits.leases import held, is_retired
+from sgq.bits.ledger import Ledger
 from sgq.bits.limits import Limits
 from sgq.bits.proposals import MemoryOf
 from sgq.bits.space import Assignment, Codes, Space
@@ -23,7 +28,6 @@ from sgq.bits.trials import (
     COPY,
     ERROR,
     MEMORY,
-    MOST_DEATHS,
     OVER_MEMORY,
     REASON,
     SECONDS,
@@ -31,23 +35,22 @@ from sgq.bits.trials import (
     Evaluation,
     Trial,
     codes_of,
-    is_accuracy,
+    fault_of,
     is_live,
     is_measured,
     parameters_of,
-    records_of,
+    retire,
     suggest,
-    taken_codes,
 )
 
 Evaluate = Callable[[Assignment], float | Evaluation]
 
 HOPELESS_AFTER = 40
-"""A search stops when so many trials, the widest assignment among them, are all outside the limits.
-
-It goes on where the widest one is over the memory limit: between the two there may be something."""
+"""After so many trials outside the limits a search may be hopeless; see `is_hopeless`."""
 COPIES_IN_A_ROW = 20
 """A sampler that proposes what is measured so often is given an unseen assignment instead."""
+OVER_MEMORY_IN_A_ROW = 3
+"""One that proposes so often what is over the memory limit may not know of it, and is given one sooner."""
 WAIT_S = 0.2
 RIVAL_WAIT_S = 0.02
 LISTED = 4096
@@ -64,6 +67,11 @@ class Work:
     memory: MemoryOf
     limits: Limits
     trials: int
+
+    @cached_property
+    def ends(self) -> Ends:
+        """The ends of the space."""
+        return Ends.of(self.space, self.memory)
 
 
 def work(
@@ -82,32 +90,49 @@ def work(
     are measured.
     """
     generator = np.random.default_rng((seed, 1))
-    copies = 0
+    ledger = Ledger(job.space)
+    misses, too_large = 0, 0
     while not stopping():
         _retire(study, job)
         trials = study.get_trials(deepcopy=False)
-        done = sum(map(is_measured, trials))
+        ledger.read(trials)
+        records = ledger.records
+        done = len(records)
         on_progress(done)
-        if is_over(job, trials, done):
+        if is_over(job, records):
             return
         running = sum(trial.state is TrialState.RUNNING for trial in trials)
         if done + running >= min(job.trials, job.space.size):
             time.sleep(WAIT_S)  # what runs elsewhere may still be given back
             continue
-        if copies >= COPIES_IN_A_ROW and not any(trial.state is TrialState.WAITING for trial in trials):
-            unseen = _unseen(job, trials, generator)
-            if unseen is None and not running:
+        stuck = misses >= COPIES_IN_A_ROW
+        waiting = any(trial.state is TrialState.WAITING for trial in trials)
+        if (stuck or too_large >= OVER_MEMORY_IN_A_ROW) and not waiting:
+            unseen = _unseen(job, ledger.taken, generator)
+            if unseen is not None:
+                study.enqueue_trial(parameters_of(job.space, unseen))
+            elif stuck and not running:
                 return
-            if unseen is None:
+            elif stuck:
                 time.sleep(WAIT_S)
                 continue
-            study.enqueue_trial(parameters_of(job.space, unseen))
-        copies = 0 if _one_trial(study, job) else copies + 1
+            too_large = 0
+        way = _one_trial(study, job, ledger)
+        misses = 0 if way is Way.MEASURED else misses + 1
+        too_large = 0 if way is Way.MEASURED else too_large + (way is Way.TOO_LARGE)
+
+
+class Way(Enum):
+    """What became of a trial: over the memory limit, or without need of an evaluation for another reason."""
+
+    MEASURED = auto()
+    TOO_LARGE = auto()
+    NOT_NEEDED = auto()
 
 
 def first_of(job: Work) -> Codes:
-    """Return what is measured first: the widest, or the narrowest where nothing holds the memory limit."""
-    return job.space.narrowest if _is_too_small(job) else job.space.widest
+    """Return what is measured first: the widest, or the smallest where nothing holds the memory limit."""
+    return job.ends.smallest if _is_too_small(job) else job.space.widest
 
 
 def is_over_memory(job: Work, codes: Codes) -> bool:
@@ -116,40 +141,50 @@ def is_over_memory(job: Work, codes: Codes) -> bool:
 
 
 def _is_too_small(job: Work) -> bool:
-    """Whether even the narrowest assignment is over the memory limit."""
-    return is_over_memory(job, job.space.narrowest)
+    """Whether even the smallest assignment is over the memory limit."""
+    limit = job.limits.memory
+    return limit is not None and job.ends.certain and job.ends.least_bytes > limit
 
 
 def _retire(study: optuna.Study, job: Work) -> None:
     """Give back the trials of dead workers; the first assignment, which others may need, is queued again."""
-    dead = retire_dead(study)
+    dead = retire(study)
     if not dead:
         return
     first = first_of(job)
     retired = [trial for trial in study.get_trials(deepcopy=False) if is_retired(trial)]
-    deaths = [trial.number for trial in retired if codes_of(job.space, trial) == first]
-    if set(dead) & set(deaths) and len(deaths) < MOST_DEATHS:
+    if any(trial.number in dead and codes_of(job.space, trial) == first for trial in retired):
         study.enqueue_trial(parameters_of(job.space, first))
 
 
-def is_over(job: Work, trials: Sequence[FrozenTrial], done: int) -> bool:
+def is_over(job: Work, records: Sequence[Trial]) -> bool:
     """Whether a search has nothing left to do: enough trials, all assignments, or no hope for the limits."""
-    if done >= min(job.trials, job.space.size) or (done and _is_too_small(job)):
+    if len(records) >= min(job.trials, job.space.size) or (records and _is_too_small(job)):
         return True
-    if done < HOPELESS_AFTER and not _reference_failed(job, trials):
+    return _reference_failed(job, records) or is_hopeless(job, records)
+
+
+def is_hopeless(job: Work, records: Sequence[Trial]) -> bool:
+    """Whether many trials are all outside the limits, the widest assignment among them, or all failed.
+
+    Where the widest one, with any of its texts, has no accuracy, or is over the memory limit, something else
+    may still hold them.
+    """
+    if len(records) < HOPELESS_AFTER:
         return False
-    records = records_of(job.space, trials)
-    if job.limits == Limits():
-        return all(record.accuracy is None for record in records)
-    whole = [record for record in records if record.state == "finished"]
+    if all(record.accuracy is None for record in records):
+        return True
+    if job.limits == Limits() or is_over_memory(job, job.space.widest):
+        return False
     reference = reference_of(job.space, records)
-    if reference is None and job.limits.accuracy_drop is not None:
-        return _reference_failed(job, trials)
-    if whole and is_over_memory(job, job.space.widest):
-        return False  # it is not accuracy alone that rules out more bits
-    return not any(
-        job.limits.hold(accuracy=record.sure, memory=record.memory, reference=reference) for record in whole
-    )
+    if any(
+        record.state == "finished"
+        and job.limits.hold(accuracy=record.sure, memory=record.memory, reference=reference)
+        for record in records
+    ):
+        return False
+    known = {job.space.codes(record.assignment) for record in records if record.accuracy is not None}
+    return all(codes in known for codes in job.space.beside_texts(job.space.widest))
 
 
 def reference_of(space: Space, records: Sequence[Trial]) -> float | None:
@@ -158,18 +193,16 @@ def reference_of(space: Space, records: Sequence[Trial]) -> float | None:
     return next((record.accuracy for record in records if record.assignment == widest), None)
 
 
-def _reference_failed(job: Work, trials: Sequence[FrozenTrial]) -> bool:
+def _reference_failed(job: Work, records: Sequence[Trial]) -> bool:
     """Whether the drop is limited, but the assignment that it is counted from failed."""
-    return job.limits.accuracy_drop is not None and any(
-        trial.state is TrialState.FAIL
-        and is_measured(trial)
-        and codes_of(job.space, trial) == job.space.widest
-        for trial in trials
-    )
+    if job.limits.accuracy_drop is None:
+        return False
+    widest = job.space.assignment(job.space.widest)
+    return any(record.state == "failed" and record.assignment == widest for record in records)
 
 
-def _one_trial(study: optuna.Study, job: Work) -> bool:
-    """Ask, evaluate and tell once; return False where the assignment is measured already, or over a limit."""
+def _one_trial(study: optuna.Study, job: Work, ledger: Ledger) -> Way:
+    """Ask, evaluate and tell once, unless the assignment is measured already or over a limit."""
     trial = study.ask()
     storage, number = study._storage, trial._trial_id
     try:
@@ -179,24 +212,25 @@ def _one_trial(study: optuna.Study, job: Work) -> bool:
             own = next(other for other in known if other.number == trial.number)
             codes = codes_of(job.space, own)
             assert codes is not None
-            twin = _twin(job.space, known, codes, trial.number)
+            ledger.read(known)
+            twin = ledger.twin(codes, trial.number)
             if twin is not None:
                 _tell_copy(study, trial, twin)
-                return False
+                return Way.NOT_NEEDED
             memory = float(job.memory(np.array([codes]))[0])
             trial.set_user_attr(MEMORY, memory)
             if job.limits.memory is not None and memory > job.limits.memory and codes != _needed(job):
                 trial.set_user_attr(COPY, OVER_MEMORY)
                 study.tell(trial, state=TrialState.FAIL)
-                return False
+                return Way.TOO_LARGE
             if _place(known, trial.number) > job.trials:
                 trial.set_user_attr(COPY, "enough trials")
                 study.tell(trial, state=TrialState.FAIL)
-                return False
-            _evaluate(study, job, trial, codes, known)
-            return True
+                return Way.NOT_NEEDED
+            _evaluate(study, job, trial, codes, ledger)
+            return Way.MEASURED
     except UpdateFinishedTrialError:
-        return False  # retired meanwhile, by another machine that took this worker for dead
+        return Way.NOT_NEEDED  # retired meanwhile, by another machine that took this worker for dead
     except BaseException:
         # Not finished, or a later search in this process would wait for it. Already finished: it stays so.
         with suppress(Exception):
@@ -208,7 +242,7 @@ def _one_trial(study: optuna.Study, job: Work) -> bool:
 def _needed(job: Work) -> Codes | None:
     """Return the assignment that is measured although it is over the memory limit."""
     if _is_too_small(job):
-        return job.space.narrowest
+        return job.ends.smallest
     return job.space.widest if job.limits.accuracy_drop is not None else None
 
 
@@ -226,21 +260,14 @@ def _with_rivals(study: optuna.Study, job: Work, number: int) -> list[FrozenTria
         time.sleep(RIVAL_WAIT_S)
 
 
-def _evaluate(
-    study: optuna.Study, job: Work, trial: optuna.Trial, codes: Codes, known: Sequence[FrozenTrial]
-) -> None:
+def _evaluate(study: optuna.Study, job: Work, trial: optuna.Trial, codes: Codes, ledger: Ledger) -> None:
     memory = trial.user_attrs[MEMORY]
     began = time.perf_counter()
     reason, found = "", Evaluation(float("nan"))
     try:
         value = job.evaluate(job.space.assignment(codes))
         found = value if isinstance(value, Evaluation) else Evaluation(value)
-        if not is_accuracy(found.accuracy):
-            reason = f"expected an accuracy from 0 to 1 (got {found.accuracy!r})"
-        elif not is_accuracy(found.budget):
-            reason = f"expected a budget from 0 to 1 (got {found.budget!r})"
-        elif not is_accuracy(found.error):
-            reason = f"expected a standard error from 0 to 1 (got {found.error!r})"
+        reason = fault_of(found)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
     try:
@@ -257,9 +284,9 @@ def _evaluate(
         if found.changed:
             trial.set_user_attr(CHANGED, found.changed)
         if found.training is not None:
-            trial.set_user_attr(TRAINING, found.training)
+            trial.set_user_attr(TRAINING, operator.index(found.training))
         sure = float(found.accuracy) - float(found.error)
-        least = job.limits.least_accuracy(_reference_for(job, codes, found, known))
+        least = job.limits.least_accuracy(_reference_for(job, codes, found, ledger))
         if least is not None:
             trial.set_constraint("accuracy", least - sure)
         study.tell(trial, (sure, memory))
@@ -267,23 +294,11 @@ def _evaluate(
         pass  # retired meanwhile
 
 
-def _reference_for(job: Work, codes: Codes, found: Evaluation, known: Sequence[FrozenTrial]) -> float | None:
+def _reference_for(job: Work, codes: Codes, found: Evaluation, ledger: Ledger) -> float | None:
     """Return the accuracy that a drop counts from; None where no drop is limited, or it is not known yet."""
     if job.limits.accuracy_drop is None:
         return None
-    return (
-        found.accuracy if codes == job.space.widest else reference_of(job.space, records_of(job.space, known))
-    )
-
-
-def _twin(space: Space, trials: Sequence[FrozenTrial], codes: Codes, number: int) -> FrozenTrial | None:
-    """Return an earlier trial with the same codes: measured, or running or queued before this one."""
-    for other in trials:
-        if other.number == number or codes_of(space, other) != codes:
-            continue
-        if is_measured(other) or (is_live(other) and other.number < number):
-            return other
-    return None
+    return found.accuracy if codes == job.space.widest else reference_of(job.space, ledger.records)
 
 
 def _tell_copy(study: optuna.Study, trial: optuna.Trial, twin: FrozenTrial) -> None:
@@ -308,12 +323,11 @@ def _place(trials: Sequence[FrozenTrial], number: int) -> int:
     )
 
 
-def _unseen(job: Work, trials: Sequence[FrozenTrial], generator: np.random.Generator) -> Codes | None:
+def _unseen(job: Work, taken: Collection[Codes], generator: np.random.Generator) -> Codes | None:
     """Return a random assignment inside the memory limit that is not taken; None where none can be found."""
-    taken = taken_codes(job.space, trials)
     listed = job.space.size <= LISTED
     for _ in range(1 if listed else DRAWS):
-        pool = np.array(list(job.space.every())) if listed else _drawn(job.space, taken, generator)
+        pool = np.array(list(job.space.every())) if listed else _drawn(job, taken, generator)
         if job.limits.memory is not None:
             pool = pool[job.memory(pool) <= job.limits.memory]
         free = [codes for codes in map(tuple, pool.tolist()) if codes not in taken]
@@ -322,12 +336,12 @@ def _unseen(job: Work, trials: Sequence[FrozenTrial], generator: np.random.Gener
     return None
 
 
-def _drawn(space: Space, taken: Collection[Codes], generator: np.random.Generator) -> np.ndarray:
+def _drawn(job: Work, taken: Collection[Codes], generator: np.random.Generator) -> np.ndarray:
     """Return random assignments of every mean width, and neighbours of those that are taken."""
-    counts = np.array(space.counts)
+    counts = np.array(job.space.counts)
     shares = np.broadcast_to(generator.random((DRAWN, 1)), (DRAWN, len(counts)))
     mixed = generator.binomial(counts - 1, shares)
-    known = np.array(sorted({space.narrowest, *taken}))
+    known = np.array(sorted({job.ends.smallest, *taken}))
     near = known[generator.integers(len(known), size=DRAWN)]
     axis = generator.integers(len(counts), size=DRAWN)
     near[np.arange(DRAWN), axis] = generator.integers(counts[axis])

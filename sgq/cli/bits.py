@@ -127,9 +127,9 @@ def run(arguments: argparse.Namespace) -> int:
             workers=arguments.workers,
             on_progress=show,
         )
-    study = write_selection(folder, selection, evaluation, arguments)
-    print_selection(study, folder, as_json=arguments.json)
-    if selection.result.interrupted:
+    written = write_selection(folder, selection, evaluation, arguments)
+    print_selection(written, folder, as_json=arguments.json)
+    if selection.result.interrupted or written.interrupted:
         note("interrupted: what was found by then is written; go on with --resume")
         return INTERRUPTED
     if not selection.result.feasible:

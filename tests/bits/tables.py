@@ -91,6 +91,25 @@ def killing_itself(assignment: Assignment) -> float:
     raise AssertionError
 
 
+def killing_the_narrowest(assignment: Assignment) -> float:
+    """Kill the process at the fewest bits everywhere."""
+    if all(bits == 2 for bits in assignment.values()):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return TOP
+
+
+def killing_the_widest(assignment: Assignment) -> float:
+    """Kill the process at the most bits everywhere."""
+    if all(bits == 8 for bits in assignment.values()):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return TOP
+
+
+def bits_of(assignment: Assignment) -> float:
+    """Return the sum of all bits as bytes."""
+    return float(sum(map(int, assignment.values())))
+
+
 def memory_of_the_first_process(assignment: Assignment) -> float:
     """Return the bytes, but fail in a worker."""
     if multiprocessing.parent_process() is not None:

@@ -20,10 +20,10 @@ from optuna.trial import TrialState
 
 from sgq.bits import AbsSampler, Limits, Space
 from sgq.bits.abs_sampler import _coding_of
-from sgq.bits.leases import UNLEASED_S, retire_dead
+from sgq.bits.leases import UNLEASED_S
 from sgq.bits.space import Codes
 from sgq.bits.studies import QuietOptuna
-from sgq.bits.trials import BUDGET, COPY, MOST_DEATHS, REASON, distributions, suggest
+from sgq.bits.trials import BUDGET, COPY, MEMORY, MOST_DEATHS, REASON, distributions, retire, suggest
 from tests.bits.tables import BEST, SPACE, accuracy, add, memory, memory_of, new_study, proposed
 
 
@@ -168,8 +168,8 @@ def test_what_killed_its_workers_is_proposed_again_only_until_it_did_so_often() 
     study = new_study()
     for deaths in range(MOST_DEATHS):
         assert proposed(study, sampler_of_bits()) == SPACE.widest, deaths
-        add(study, SPACE.widest, TrialState.RUNNING)
-        assert retire_dead(study, now=time.time() + 2 * UNLEASED_S) == (len(study.get_trials()) - 1,)
+        add(study, SPACE.widest, TrialState.RUNNING, **{MEMORY: 80.0})
+        assert retire(study, now=time.time() + 2 * UNLEASED_S) == (len(study.get_trials()) - 1,)
     assert proposed(study, sampler_of_bits()) == SPACE.uniform(4)
 
 

@@ -268,9 +268,13 @@ def test_what_cannot_be_measured_again_is_not_confirmed_but_others_are(
     tmp_path: Path, believe: Believe
 ) -> None:
     believe(only({LEAST: 0.01, (8, 4, 8, 4): 0.02}))
-    chosen, measured = confirmed(searched(), deferred(tmp_path / "log", broken=LEAST))
-    assert chosen is not None
-    assert widths(measured) == widths([chosen]) == [(8, 4, 8, 4)]
+    evaluation = deferred(tmp_path / "log", broken=LEAST)
+    found = confirm(searched(), evaluation, least_accuracy=LIMIT, storage=None, study="bits")
+    assert found.chosen is not None
+    assert widths(found.measured) == widths([found.chosen]) == [(8, 4, 8, 4)]
+    (left_out,) = found.left_out
+    assert short(left_out.trial.assignment) == LEAST
+    assert left_out.reason == "RuntimeError: broken"
 
 
 def test_one_that_cannot_be_measured_again_does_not_end_the_rounds(tmp_path: Path, believe: Believe) -> None:

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from sgq.bits import Evaluation
+from sgq.bits.changes import Changes, joint_error
 from sgq.bits.deferred import DeferredAccuracy
 from sgq.bits.pool import check_picklable
 from sgq.bits.space import Assignment
@@ -18,6 +19,10 @@ from tests.bits.tables import TOP, accuracy, memory
 
 ASSIGNMENT = {"weight": 8, "input": 8, "message[0]": 8, "message[1]": 8}
 OTHERS = [{**ASSIGNMENT, "weight": weight, "input": bits} for weight in (2, 4, 8) for bits in (2, 4, 8)]
+
+
+CHANGES = Changes(500, wrong=tuple(range(20)), right=tuple(range(100, 110)))
+"""What every run changes, on the same nodes."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Trained:
     def of_plan(self, plan: Assignment, *, seed: int) -> Evaluation:
         with self.path.open("a") as stream:
             stream.write(f"{self.luck} {seed}\n")
-        return Evaluation(accuracy(plan) + self.luck, budget=0.5)
+        return Evaluation(accuracy(plan) + self.luck, 0.5, CHANGES.error, str(CHANGES))
 
     def __getstate__(self) -> dict[str, Any]:
         raise TypeError("this stays where it is, as a model on an accelerator does")
@@ -77,7 +82,9 @@ def test_it_is_built_on_its_first_use_and_once(tmp_path: Path) -> None:
     path = tmp_path / "log"
     deferred = DeferredAccuracy(partial(build, path))
     assert builds(path) == 0
-    assert [deferred(ASSIGNMENT), deferred(ASSIGNMENT)] == [Evaluation(TOP, 0.5)] * 2
+    assert [deferred(ASSIGNMENT), deferred(ASSIGNMENT)] == [
+        Evaluation(TOP, 0.5, CHANGES.error, str(CHANGES))
+    ] * 2
     assert builds(path) == 1
     assert deferred.built is deferred.built
     assert uses(path) == [(0.0, 7)] * 2
@@ -90,7 +97,7 @@ def test_what_is_sent_to_a_worker_is_how_to_build_it(tmp_path: Path) -> None:
     check_picklable(memory, cast(Any, deferred))
     sent = pickle.loads(pickle.dumps(deferred))
     assert builds(path) == 1
-    assert sent(ASSIGNMENT) == Evaluation(TOP, 0.5)
+    assert sent(ASSIGNMENT) == Evaluation(TOP, 0.5, CHANGES.error, str(CHANGES))
     assert builds(path) == 2
 
 
@@ -110,6 +117,16 @@ def test_an_accuracy_is_that_of_the_first_float_model_less_the_drop(tmp_path: Pa
         found = deferred(assignment)
         assert found.accuracy == pytest.approx(accuracy(assignment))
         assert found.budget == 0.5
+
+
+def test_the_error_of_a_trial_is_that_of_its_one_run_however_many_trainings_there_are(
+    tmp_path: Path,
+) -> None:
+    deferred = three(tmp_path / "log")
+    found = deferred(ASSIGNMENT)
+    assert found.error == CHANGES.error
+    # Runs on the same nodes have together the error of each, which is what confirmation takes off.
+    assert joint_error([CHANGES] * deferred.trainings) == pytest.approx(found.error)
 
 
 def test_repeats_have_other_seeds_and_all_trainings_by_turns(tmp_path: Path) -> None:

@@ -159,9 +159,17 @@ def test_a_pid_that_another_process_has_now_is_not_taken_for_the_worker(study: o
     assert retire_dead(study) == (1,)
 
 
-def test_a_worker_of_this_machine_that_is_late_keeps_its_trial(study: optuna.Study) -> None:
-    leave(study, until=time.time() - 1000)
+def test_another_worker_of_this_machine_that_is_late_keeps_its_trial(study: optuna.Study) -> None:
+    parent = os.getppid()
+    leave(study, pid=parent, started=leases._started(parent), until=time.time() - 1000)
     assert retire_dead(study, now=time.time() + 1000) == ()
+
+
+def test_what_this_process_left_behind_is_retired_when_its_lease_ends(study: optuna.Study) -> None:
+    now = time.time()
+    leave(study, until=now + 5)
+    assert retire_dead(study, now=now) == ()
+    assert retire_dead(study, now=now + 6) == (0,)
 
 
 def test_a_worker_of_another_machine_keeps_its_trial_until_its_lease_ends(study: optuna.Study) -> None:

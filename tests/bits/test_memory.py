@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sgq.bits import search
-from sgq.bits.memory import SpaceWithMemory, TabledMemory, memory_of_codes
+from sgq.bits.memory import REMEMBERED, SpaceWithMemory, TabledMemory, memory_of_codes
 from sgq.bits.space import Assignment, Space
 from sgq.errors import SearchError
 from tests.bits.tables import CHOICES, SPACE, accuracy, memory, memory_of
@@ -46,6 +46,23 @@ def test_every_assignment_is_asked_for_once() -> None:
     np.testing.assert_array_equal(of_codes(EVERY), memory_of(EVERY))
     np.testing.assert_array_equal(of_codes(EVERY[[3, 3]]), memory_of(EVERY[[3, 3]]))
     assert len(asked) == 81
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    space = Space.of({f"layer {number}": range(1, 9) for number in range(6)})
+    asked: list[Assignment] = []
+
+    def counting(assignment: Assignment) -> float:
+        asked.append(assignment)
+        return 1.0
+
+    of_codes = memory_of_codes(space, counting)
+    rows = np.array([space.at(number) for number in range(REMEMBERED + 1)])
+    of_codes(rows)
+    of_codes(rows[-1000:])
+    assert len(asked) == REMEMBERED + 1
+    of_codes(rows[:1])
+    assert len(asked) == REMEMBERED + 2
 
 
 def test_no_assignments_have_no_bytes() -> None:

@@ -98,7 +98,29 @@ def test_what_cannot_be_sent_to_a_worker_is_told_before_a_study_is_made(tmp_path
 def test_the_death_of_all_workers_is_an_interruption(tmp_path: Path) -> None:
     result = search(CHOICES, tables.killing_itself, memory, trials=3, workers=2)
     assert result.interrupted
-    assert result.trials == ()
+    # The second worker may have died at what killed the first, or at something else.
+    assert {trial.reason for trial in result.trials} <= {"its worker died twice"}
+    assert result.best is None
+
+
+def test_what_killed_two_workers_is_a_failed_trial_and_the_third_goes_on() -> None:
+    space = {"weight": (2, 4, 8), "input": (2, 4, 8)}
+    result = search(space, tables.killing_the_narrowest, tables.bits_of, 9, "exhaustive", workers=3)
+    assert len(result.trials) == 9
+    assert_no_twins(result)
+    (failed,) = (trial for trial in result.trials if trial.state == "failed")
+    assert (failed.assignment, failed.memory) == ({"weight": 2, "input": 2}, 4.0)
+    assert failed.reason == "its worker died twice"
+    assert not result.interrupted
+
+
+def test_a_widest_that_killed_two_workers_ends_a_search_for_a_drop_from_it() -> None:
+    result = search(
+        CHOICES, tables.killing_the_widest, memory, TRIALS, "random", {"accuracy_drop": 0.01}, workers=3
+    )
+    assert result.reference is None
+    assert len(result.trials) < TRIALS
+    assert result.remark.endswith(": its worker died twice")
 
 
 def test_an_error_in_all_workers_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:

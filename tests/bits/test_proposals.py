@@ -251,3 +251,14 @@ def test_rows_have_equal_hashes_where_they_are_equal_and_only_there(rows: list[l
     keys = row_keys(np.array(rows)).tolist()
     for row, key in zip(rows, keys, strict=True):
         assert [other == row for other in rows] == [other == key for other in keys]
+
+
+def test_under_a_memory_limit_the_smallest_is_a_start_whatever_its_texts_are() -> None:
+    space = Space.of({"method": ("big", "small"), **{f"layer {n}": (1, 2, 4, 8, 16) for n in range(8)}})
+
+    def size(codes: np.ndarray) -> np.ndarray:
+        return 100.0 * (codes[:, 0] == 0) + (2.0 ** codes[:, 1:]).sum(axis=1)
+
+    none = np.zeros((0, 9), dtype=np.int64)
+    history = History(none, np.zeros(0), np.zeros(0, dtype=bool), none)
+    assert Proposer(space, size, memory_limit=8.0).propose(history) == [(1, *(0,) * 8)]

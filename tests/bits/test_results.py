@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from sgq.bits import Limits, SearchResult, Trial
-from sgq.bits.confirmation import Confirmation
+from sgq.bits.confirmation import Confirmation, LeftOut
 from sgq.bits.planned_space import PlannedSpace
 from sgq.bits.results import best_recipe, remarks, study_report
 from sgq.bits.selection import Selection
@@ -64,6 +64,14 @@ def test_the_repeats_of_the_chosen_one_are_told_with_the_smaller_ones_that_did_n
     assert remarks(CONFIRMED) == (
         "trial 2 was measured 5 times again: validation accuracy 90.0% on average",
         "2 smaller ones, measured again, did not hold it less their error",
+        FAILURE,
+    )
+
+
+def test_what_could_not_be_measured_again_is_told_with_the_reason() -> None:
+    left_out = (LeftOut(BY_LUCK, "its worker died twice"),)
+    assert remarks(replace(CONFIRMED, left_out=left_out))[-2:] == (
+        "trial 1 could not be measured again: its worker died twice",
         FAILURE,
     )
 

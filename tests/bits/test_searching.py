@@ -197,6 +197,45 @@ def test_where_nothing_holds_a_limit_the_search_stops_and_names_the_tightest() -
     )
 
 
+def test_a_widest_that_failed_is_no_reason_to_give_up() -> None:
+    # What has five of the most bits is inside: 24 of 15625 assignments.
+    def evaluate(assignment: Assignment) -> float:
+        most = sum(bits == 16 for bits in assignment.values())
+        if most == 6:
+            raise MemoryError("too wide")
+        return 0.9 if most >= 5 else 0.5
+
+    space = {f"layer {number}": (1, 2, 4, 8, 16) for number in range(6)}
+    result = search(space, evaluate, total, HOPELESS_AFTER + 10, "random", {"accuracy": 0.85})
+    assert len(result.trials) == HOPELESS_AFTER + 10
+    assert "stops here" not in result.remark
+
+
+def test_a_widest_that_was_measured_with_other_texts_alone_is_no_reason_to_give_up() -> None:
+    def evaluate(assignment: Assignment) -> float:
+        widths = [choice for choice in assignment.values() if isinstance(choice, int)]
+        return 0.9 if assignment["method"] == "lsq" and min(widths) == 16 else 0.5
+
+    space = {"method": ("minmax", "lsq"), **{f"layer {number}": (1, 2, 4, 8, 16) for number in range(6)}}
+    result = search(space, evaluate, lambda _: 1.0, HOPELESS_AFTER + 10, "random", {"accuracy": 0.85})
+    assert len(result.trials) == HOPELESS_AFTER + 10
+
+
+@pytest.mark.parametrize("sampler", ["abs", "random", "tree"])
+def test_texts_of_any_order_may_be_the_smallest(sampler: str) -> None:
+    def size(assignment: Assignment) -> float:
+        return float(assignment["weight"]) + 100.0 * (assignment["method"] == "big")
+
+    space = {"weight": (2, 4, 8), "method": ("big", "small")}
+    result = search(space, lambda a: 0.1 * int(a["weight"]), size, 6, sampler, {"memory": 50})
+    assert result.feasible
+    assert result.best is not None
+    assert result.best.assignment == {"weight": 8, "method": "small"}
+    tight = search(space, lambda a: 0.1 * int(a["weight"]), size, 6, sampler, {"memory": 1})
+    assert [trial.assignment for trial in tight.trials] == [{"weight": 2, "method": "small"}]
+    assert tight.remark == "the narrowest assignment needs 2 bytes, over the limit of 1"
+
+
 def test_the_narrowest_is_the_answer_to_a_memory_limit_that_nothing_holds() -> None:
     result = search(CHOICES, accuracy, memory, 81, limit={"memory": 19, "accuracy": 0.5})
     assert [trial.assignment for trial in result.trials] == [SPACE.assignment(SPACE.narrowest)]
@@ -211,6 +250,8 @@ def test_a_drop_that_memory_does_not_allow_is_told_as_the_smallest_drop() -> Non
     best = max(accuracy(a) for a in map(SPACE.assignment, SPACE.every()) if memory(a) <= 30)
     assert not result.feasible
     assert result.best is not None
+    assert result.best.memory <= 30
+    assert result.best.accuracy == best
     assert f"the tightest limit that one holds is accuracy_drop <= {TOP - best:g}" in result.remark
     assert "stops here" not in result.remark
 

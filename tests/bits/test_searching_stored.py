@@ -8,7 +8,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from sgq.bits import search
+from sgq.bits import leases, search
 from sgq.bits.space import Assignment
 from sgq.bits.storage import open_storage
 from sgq.errors import SearchError, UsageError
@@ -36,6 +36,26 @@ def test_what_ctrl_c_struck_first_is_measured_on_resuming(tmp_path: Path) -> Non
     assert search(CHOICES, interrupted, memory, 5, storage=storage).trials == ()
     result = search(CHOICES, accuracy, memory, 3, storage=storage, resume=True)
     assert result.trials[0].assignment == SPACE.assignment(SPACE.widest)
+
+
+def test_a_search_goes_on_in_the_process_that_could_not_tell_the_storage_of_a_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*given: object, **named: object) -> None:
+        raise ConnectionError("the storage is away")
+
+    def evaluate(assignment: Assignment) -> float:
+        broken.setattr(optuna.Study, "tell", away)
+        return accuracy(assignment)
+
+    storage = tmp_path / "study.log"
+    with monkeypatch.context() as broken:
+        broken.setattr(leases.held.__wrapped__, "__kwdefaults__", {"seconds": 0.2})
+        with pytest.raises(ConnectionError, match="the storage is away"):
+            search(CHOICES, evaluate, memory, 3, storage=storage)
+    result = search(CHOICES, accuracy, memory, 3, storage=storage, resume=True)
+    assert len(result.trials) == 3
+    assert SPACE.assignment(SPACE.widest) in [trial.assignment for trial in result.trials]
 
 
 def test_a_storage_holds_searches_side_by_side(tmp_path: Path) -> None:
@@ -76,6 +96,24 @@ def test_another_search_is_not_gone_on_with_and_every_difference_is_shown(tmp_pa
         "  seed: 0 -> 7",
         "  objective data: none -> cora",
     ]
+    assert evaluate.lines == []
+
+
+def test_bytes_of_two_memories_are_not_mixed(tmp_path: Path) -> None:
+    storage, evaluate = tmp_path / "study.log", Logged(tmp_path / "log")
+    search(CHOICES, accuracy, memory, 3, storage=storage)
+    with pytest.raises(SearchError, match=r"bytes narrowest: 20 -> 40\n  bytes widest: 80 -> 160\n"):
+        search(CHOICES, evaluate, lambda a: 2 * memory(a), 10, storage=storage, resume=True)
+    # Neither at its ends: it is another one between them.
+    with pytest.raises(SearchError, match=r"of another search \(stored -> now\):\n  bytes sample"):
+        search(
+            CHOICES,
+            evaluate,
+            lambda a: memory(a) + (len(set(a.values())) > 1),
+            10,
+            storage=storage,
+            resume=True,
+        )
     assert evaluate.lines == []
 
 

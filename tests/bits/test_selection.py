@@ -194,6 +194,22 @@ def test_ctrl_c_in_the_repeats_gives_the_best_of_the_search_and_the_rest_comes_l
     assert len(uses(log)) == len(set(uses(log))) == 12 + REPEATS * len(again.confirmations)
 
 
+@pytest.mark.parametrize("where", ["believed_inside", "Refiner"])
+def test_ctrl_c_between_the_repeats_gives_what_was_found_by_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def struck(*given: Any, **named: Any) -> Any:
+        raise KeyboardInterrupt
+
+    log = tmp_path / "log"
+    monkeypatch.setattr(confirmation, where, struck)
+    selection = select(small(log))
+    assert selection.result.interrupted
+    assert len(selection.result.trials) == 12
+    assert assignment_of(selection.chosen) == of(*(LUCKY if where == "believed_inside" else LEAST))
+    assert "the search was interrupted" in remarks(selection)
+
+
 def test_going_on_with_a_whole_selection_measures_nothing(tmp_path: Path) -> None:
     log, storage = tmp_path / "log", tmp_path / "study.log"
     first = select(small(log), storage=storage)

@@ -24,7 +24,14 @@ from sgq.bits.studies import (
 from sgq.errors import SearchError
 
 SPACE = Space.of({"weight": (2, 4), "method": ("lsq", "affine")})
-GIVEN = Terms(SPACE, "abs", Limits(accuracy_drop=0.004), 0, {"model": "gat", "data": "cora"})
+GIVEN = Terms(
+    SPACE,
+    "abs",
+    Limits(accuracy_drop=0.004),
+    0,
+    {"model": "gat", "data": "cora"},
+    {"narrowest": "20", "widest": "80"},
+)
 
 
 @pytest.fixture
@@ -84,7 +91,7 @@ def test_a_study_of_something_else_is_refused(storage: InMemoryStorage) -> None:
     with pytest.raises(SearchError, match=r'the study "bits" is not one of bit selection'):
         join_study(storage, "bits", GIVEN, resume=True)
     with pytest.raises(SearchError, match=r"or of another version of sgq"):
-        check_terms({**GIVEN.to_json(), "version": 0}, GIVEN, "bits")
+        check_terms({**GIVEN.to_json(), "version": 1}, GIVEN, "bits")
 
 
 def test_a_study_whose_maker_was_killed_before_it_wrote_the_terms_is_a_new_one(
@@ -127,6 +134,7 @@ def test_the_same_terms_are_accepted() -> None:
             {"space": Space.of({"method": ("lsq", "affine"), "weight": (2, 4)})},
             "space: the order of the names -> another order",
         ),
+        ({"packed_bytes": {"narrowest": "20", "widest": "90"}}, "bytes widest: 80 -> 90"),
         ({"objective": {"model": "gcn", "data": "cora"}}, "objective model: gat -> gcn"),
         ({"objective": {"model": "gat", "data": "cora", "epochs": "10"}}, "objective epochs: none -> 10"),
         (

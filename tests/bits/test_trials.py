@@ -11,10 +11,11 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from sgq.bits import Space
-from sgq.bits.leases import UNLEASED_S, retire_dead
+from sgq.bits.leases import UNLEASED_S
 from sgq.bits.trials import (
     BUDGET,
     COPY,
+    DIED_TWICE,
     MEMORY,
     MOST_DEATHS,
     OVER_MEMORY,
@@ -29,6 +30,7 @@ from sgq.bits.trials import (
     parameters_of,
     record_of,
     records_of,
+    retire,
     suggest,
     taken_codes,
 )
@@ -131,14 +133,28 @@ def test_which_trials_count_and_which_assignments_are_taken(
     assert taken_codes(SPACE, [trial]) == ({CODES} if taken else set())
 
 
-def test_what_dead_workers_left_is_free_until_it_killed_too_many() -> None:
+def test_what_dead_workers_left_is_free_until_it_killed_too_many_and_then_failed() -> None:
     study = new_study()
+    add(study, (0, 0, 0, 0), TrialState.RUNNING, **{MEMORY: 20.0})
+    later = time.time() + 2 * UNLEASED_S
+    assert retire(study, now=later) == (0,)
     for deaths in range(1, MOST_DEATHS + 1):
-        add(study, CODES, TrialState.RUNNING)
-        assert retire_dead(study, now=time.time() + 2 * UNLEASED_S) == (deaths - 1,)
+        add(study, CODES, TrialState.RUNNING, **{MEMORY: 17.0})
+        assert retire(study, now=later) == (deaths,)
         trials = study.get_trials()
-        assert not any(map(is_measured, trials))
         assert taken_codes(SPACE, trials) == ({CODES} if deaths == MOST_DEATHS else set())
+    (record,) = records_of(SPACE, trials)
+    assert (record.number, record.state, record.reason) == (MOST_DEATHS, "failed", DIED_TWICE)
+    assert record.memory == 17.0
+
+
+def test_a_worker_that_died_before_it_evaluated_was_not_killed_by_the_assignment() -> None:
+    study = new_study()
+    for number in range(MOST_DEATHS + 1):
+        add(study, CODES, TrialState.RUNNING)
+        assert retire(study, now=time.time() + 2 * UNLEASED_S) == (number,)
+    assert not any(map(is_measured, study.get_trials()))
+    assert taken_codes(SPACE, study.get_trials()) == set()
 
 
 def test_records_are_of_counted_trials_and_in_the_order_of_their_numbers() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import optuna
@@ -31,6 +31,7 @@ from sgq.bits.worker import (
     COPIES_IN_A_ROW,
     HOPELESS_AFTER,
     LISTED,
+    OVER_MEMORY_IN_A_ROW,
     Evaluate,
     Work,
     first_of,
@@ -99,6 +100,13 @@ def test_any_number_from_0_to_1_is_taken(value: Any) -> None:
         (Evaluation(0.5, 1.5), "expected a budget from 0 to 1 (got 1.5)"),
         (Evaluation(0.5, 1.0, math.nan), "expected a standard error from 0 to 1 (got nan)"),
         (Evaluation(math.nan, 0.5), "expected an accuracy from 0 to 1 (got nan)"),
+        (Evaluation(0.5, changed=cast(Any, b"x")), "expected changed rows as a text (got b'x')"),
+        (Evaluation(0.5, training=-5), "expected the number of a training from 0 to 999 (got -5)"),
+        (Evaluation(0.5, training=2**31), f"expected the number of a training from 0 to 999 (got {2**31})"),
+        (
+            Evaluation(0.5, training=cast(Any, 1.0)),
+            "expected the number of a training from 0 to 999 (got 1.0)",
+        ),
     ],
 )
 def test_anything_else_fails_its_trial_with_the_reason(value: Any, reason: str) -> None:
@@ -110,6 +118,15 @@ def test_anything_else_fails_its_trial_with_the_reason(value: Any, reason: str) 
     assert (failed.state, failed.accuracy, failed.reason) == ("failed", None, reason)
     assert failed.memory == memory(failed.assignment)
     assert finished.state == "finished"
+
+
+@pytest.mark.parametrize("training", [None, 0, 3, np.int64(3)])
+def test_the_training_may_be_any_integer_from_0(training: Any) -> None:
+    (record,) = records_of(
+        SPACE, worked(job_of(lambda _: Evaluation(0.5, training=training), 1)).get_trials()
+    )
+    assert (record.state, record.training) == ("finished", training)
+    assert not isinstance(record.training, np.integer)  # a journal keeps Python's own integers alone
 
 
 def test_an_evaluation_of_less_budget_counts_as_stopped() -> None:
@@ -221,6 +238,19 @@ def test_in_a_large_space_unseen_assignments_are_drawn_inside_the_memory_limit()
     assert all(record.memory <= 12.0 for record in records)
 
 
+def test_a_sampler_that_does_not_know_the_memory_limit_leaves_few_trials_behind() -> None:
+    space = Space.of({f"layer {number}": (1, 2, 4, 8, 16) for number in range(8)})
+
+    def bits(codes: np.ndarray) -> np.ndarray:
+        return (2.0**codes).sum(axis=1)
+
+    study = new_study(RandomSampler(seed=0))
+    with QuietOptuna():
+        work(study, Work(space, lambda _: 0.5, bits, Limits(memory=20.0), 30))
+    assert len(records_of(space, study.get_trials())) == 30
+    assert len(study.get_trials()) <= 30 * (OVER_MEMORY_IN_A_ROW + 1)
+
+
 def test_where_nothing_is_left_inside_the_memory_limit_the_work_ends() -> None:
     study = worked(job_of(trials=50, memory=24.0))
     inside = [codes for codes in EVERY if memory(SPACE.assignment(codes)) <= 24.0]
@@ -272,10 +302,9 @@ def test_work_that_is_over_is_told_from_the_trials_alone() -> None:
     study = new_study()
     add(study, SPACE.widest)
     add(study, EVERY[0], TrialState.FAIL, **{REASON: "broken", MEMORY: 1.0})
-    trials = study.get_trials()
-    assert is_over(job_of(trials=2), trials, 2)
-    assert not is_over(job_of(trials=3), trials, 2)
-    records = records_of(SPACE, trials)
+    records = records_of(SPACE, study.get_trials())
+    assert is_over(job_of(trials=2), records)
+    assert not is_over(job_of(trials=3), records)
     assert reference_of(SPACE, records) == TOP
     assert reference_of(SPACE, records[1:]) is None
 

@@ -209,6 +209,48 @@ def test_ctrl_c_leaves_the_best_so_far_and_the_search_goes_on_later(
     assert table(tmp_path / "run" / "trials.csv")[:-1] == before
 
 
+@pytest.mark.parametrize(
+    ("finished", "files", "references"),
+    [
+        (0, "best.recipe.yaml, trials.csv", []),
+        (1, "best.recipe.yaml, best.safetensors, trials.csv", ["float", "tiny-best"]),
+        (2, "best.recipe.yaml, best.safetensors, trials.csv", ["float", "int8", "tiny-best"]),
+    ],
+)
+def test_ctrl_c_after_the_search_leaves_what_is_there_by_then(
+    sgq: Sgq,
+    subject: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    finished: int,
+    files: str,
+    references: list[str],
+) -> None:
+    from sgq.pipeline import applying
+
+    begun: list[Any] = []
+    apply = applying.apply
+
+    def struck(*given: Any, **named: Any) -> Any:
+        begun.append(given)
+        if len(begun) > finished:
+            raise KeyboardInterrupt
+        return apply(*given, **named)
+
+    monkeypatch.setattr(applying, "apply", struck)
+    outcome = sgq(*words_of(subject, "run", "--trials", "3"))
+    assert (outcome.code, outcome.err) == (
+        130,
+        "interrupted: what was found by then is written; go on with --resume\n",
+    )
+    assert len(begun) == finished + 1
+    assert f"wrote run: {files}" in " ".join(outcome.out.split())
+    assert (tmp_path / "run" / "best.safetensors").exists() == ("safetensors" in files)
+    assert len(table(tmp_path / "run" / "trials.csv")) == 3
+    assert [row.name for row in read_study(tmp_path / "run").references] == references
+    assert load_recipe(tmp_path / "run" / "best.recipe.yaml").recipe.name == "tiny-best"
+
+
 @pytest.mark.soak
 def test_two_workers_share_a_search_and_its_repeats(sgq: Sgq, subject: Path, tmp_path: Path) -> None:
     outcome = sgq(*words_of(subject, "run", *LIMITED, "--workers", "2"))
