@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sgq.cost.architecture_graph import COLUMNS, NOTHING_RUNS
 from sgq.cost.predictor import Predictor, PredictorShape
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sgq.models.genotype import Genotype
 
 FORMAT = "sgq predictor 2"
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -103,16 +105,31 @@ def load_predictor(path: str | Path) -> tuple[Predictor, TrainedOn]:
             f'{path}: expected a file of "{FORMAT}" (got {header.get("format")!r}): train it anew with sgq '
             "profile --predictor"
         )
-    if tuple(json.loads(header["columns"])) != COLUMNS:
+    try:
+        columns = _read(header, "columns", tuple[str, ...])
+        shape = _read(header, "shape", PredictorShape)
+        trained_on = _read(header, "trained_on", TrainedOn)
+    except ValueError as error:
+        raise ProfileError(f"{path}: the predictor's header is damaged: {error}") from error
+    if columns != COLUMNS:
         raise ProfileError(
             f"{path}: the predictor reads other features of architectures than this version makes: "
             "train it anew with sgq profile --predictor"
         )
-    predictor = Predictor(PredictorShape(**json.loads(header["shape"])))
+    predictor = Predictor(shape)
     try:
         predictor.load_state_dict(tensors)
     except RuntimeError as error:
         raise ProfileError(f"{path}: the predictor is damaged: {str(error).splitlines()[0]}") from error
-    trained_on = json.loads(header["trained_on"])
-    operations, common = (frozenset(trained_on.pop(name)) for name in ("operations", "common"))
-    return predictor.eval(), TrainedOn(**trained_on, operations=operations, common=common)
+    return predictor.eval(), trained_on
+
+
+def _read(header: Mapping[str, str], key: str, kind: type[Value]) -> Value:
+    """Return what the header has as JSON under a key; raise ValueError for anything else."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_json(header.get(key, ""))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, (key, *fault['loc'])))}: {fault['msg']}") from None

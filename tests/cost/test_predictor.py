@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from sgq.cost import Pricer, Workload
 from sgq.cost.architecture_graph import COLUMNS
@@ -177,14 +179,39 @@ def test_the_predictor_is_asked_about_what_it_was_trained_on(learned: Pricer) ->
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     (tmp_path / "text").write_text("no tensors")
     with pytest.raises(ProfileError, match="cannot read the predictor"):
         load_predictor(tmp_path / "text")
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ProfileError, match='expected a file of "sgq predictor 2"'):
         load_predictor(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("shape", None, "shape: Invalid JSON"),
+        ("shape", '{"layer": "gan"}', "shape.layer: Input should be 'gin' or 'gcn'"),
+        ("shape", "[", "shape: Invalid JSON"),
+        ("trained_on", '{"architectures": 3}', "trained_on.nodes: Field required"),
+        ("columns", '["seconds"]', "reads other features"),
+    ],
+)
+def test_a_damaged_header_is_said(tmp_path: Path, key: str, value: str | None, reason: str) -> None:
+    header = {
+        "format": "sgq predictor 2",
+        "columns": json.dumps(COLUMNS),
+        "shape": json.dumps(asdict(PredictorShape())),
+        "trained_on": json.dumps(
+            asdict(TrainedOn(3, 10, 3, 2, 1, 0.1, 0.1, frozenset(), frozenset())), default=sorted
+        ),
+        key: value,
+    }
+    tensors = Predictor(PredictorShape()).state_dict()
+    file = tmp_path / "p.safetensors"
+    save_file(tensors, file, metadata={name: text for name, text in header.items() if text is not None})
+    with pytest.raises(ProfileError, match=f"p.safetensors: .*{reason}"):
+        load_predictor(file)
 
 
 def test_graphs_of_one_batch_may_differ_in_size(pricer: Pricer) -> None:
