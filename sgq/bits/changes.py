@@ -1,4 +1,4 @@
-"""Which validation nodes a quantized model gets wrong that the float model got right, and the reverse.
+"""Which validation nodes a quantized model gets wrong that another model got right, and the reverse.
 
 From them comes the standard error of a drop: of one run (McNemar, 1947), and of the mean of several runs that
 share nodes. There a node counts as one observation however many runs it is in (a cluster), so repeats on the
@@ -26,7 +26,7 @@ class Changes:
 
     @property
     def drop(self) -> float:
-        """The drop of accuracy from the float model, 0 to 1."""
+        """The drop of accuracy from the other model, 0 to 1."""
         return (len(self.wrong) - len(self.right)) / self.rows
 
     @property
@@ -34,6 +34,16 @@ class Changes:
         """The standard error of the drop: of n rows, b wrong, c right, its square is (b+c−(b−c)²/n) / n²."""
         changed = len(self.wrong) + len(self.right)
         return math.sqrt(max(0.0, changed - (self.drop * self.rows) ** 2 / self.rows)) / self.rows
+
+    def since(self, other: Changes) -> Changes:
+        """Return what changes from another run to this one; both are changes from one model on the same rows."""
+        wrong, right = set(self.wrong), set(self.right)
+        wrong_before, right_before = set(other.wrong), set(other.right)
+        return Changes(
+            self.rows,
+            wrong=tuple(sorted((wrong - wrong_before) | (right_before - right))),
+            right=tuple(sorted((right - right_before) | (wrong_before - wrong))),
+        )
 
     def __str__(self) -> str:
         """Return the changes as a line that `parse` reads."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from sgq.bits.changes import Changes
 from sgq.bits.finetuned import FinetunedAccuracy
 from sgq.bits.space import Assignment
 from sgq.bits.trials import Evaluation
@@ -22,10 +23,10 @@ Build = Callable[[], FinetunedAccuracy]
 class DeferredAccuracy:
     """The `FinetunedAccuracy` that `build()` makes on its first use, once a process, and `others` like it.
 
-    An accuracy is that of the first float model less the drop from the one that was measured on. Its error is
-    that of this one run: trainings share their nodes, and more of them make no run surer. `build` and
-    `others`, which are for other trainings of the model, must be picklable: functions at the top of a module,
-    or `functools.partial` of such.
+    An accuracy is `reference_accuracy` less the drop from the reference of the run, which is of the same
+    training and seed; its error is that of this drop. It is the error of one run: trainings share their
+    nodes, and more of them make no run surer. `build` and `others`, which are for other trainings of the
+    model, must be picklable: functions at the top of a module, or `functools.partial` of such.
     """
 
     def __init__(self, build: Build, others: Sequence[Build] = ()) -> None:
@@ -36,6 +37,11 @@ class DeferredAccuracy:
     def built(self) -> FinetunedAccuracy:
         """The evaluation of the first training."""
         return self._of_training(0)
+
+    @property
+    def reference_accuracy(self) -> float:
+        """The validation accuracy that drops count from (`FinetunedAccuracy.reference`), on the first training."""
+        return self.built.reference(self.built.seed).accuracy
 
     @property
     def trainings(self) -> int:
@@ -65,10 +71,14 @@ class DeferredAccuracy:
         training %= self.trainings
         evaluation = self._of_training(training)
         found = evaluation.of_plan(evaluation.space.plan_of(assignment), seed=seed)
-        drop = evaluation.float_accuracy - found.accuracy
+        reference = evaluation.reference(seed)
+        changes = Changes.parse(found.changed).since(Changes.parse(reference.changed))
+        drop = reference.accuracy - found.accuracy
         return replace(
             found,
-            accuracy=min(1.0, max(0.0, self.built.float_accuracy - drop)),
+            accuracy=min(1.0, max(0.0, self.reference_accuracy - drop)),
+            error=changes.error,
+            changed=str(changes),
             training=training if self.trainings > 1 else None,
         )
 
@@ -76,7 +86,7 @@ class DeferredAccuracy:
         if index not in self._built:
             built = self.builds[index]()
             if index and built.least_accuracy is not None and self.built.least_accuracy is not None:
-                # A limit is that of the first training's accuracies, as all that is measured is.
+                # It is given for the first one: that of another is as far below its own float model.
                 lead = built.float_accuracy - self.built.float_accuracy
                 built.least_accuracy = self.built.least_accuracy + lead
             self._built[index] = built

@@ -62,6 +62,7 @@ class FinetunedAccuracy:
         self.least_accuracy = least_accuracy
         self.seed = seed
         self.memo = memo or Memo(None)
+        self._references: dict[int, Evaluation] = {}
 
     def __call__(self, assignment: Assignment) -> Evaluation:
         """Return an assignment's validation accuracy, its standard error, and the share of epochs it had."""
@@ -75,6 +76,21 @@ class FinetunedAccuracy:
             known = self._trained(plan, seed)
             self.memo.put(key, known)
         return known
+
+    def reference(self, seed: int) -> Evaluation:
+        """Return what a drop counts from: the widest assignment, finetuned with a seed, or the float model.
+
+        It is the more accurate one of both. A finetuning keeps its best epoch on validation, which is better
+        there than elsewhere by some luck: the widest assignment has had as much of it.
+        """
+        found = self._references.get(seed)
+        if found is None:
+            plain = self.space.space
+            found = self.of_plan(self.space.plan_of(plain.assignment(plain.widest)), seed=seed)
+            if found.accuracy < self.float_accuracy:
+                found = Evaluation(self.float_accuracy, changed=str(Changes(len(self.task.rows_of("val")))))
+            self._references[seed] = found
+        return found
 
     @cached_property
     def float_accuracy(self) -> float:

@@ -87,6 +87,19 @@ def test_the_two_way_error_is_the_spread_of_means_over_samples_of_runs_and_nodes
     assert np.mean(doubled) > 1.1 * np.mean(errors)
 
 
+def test_changes_since_another_run_are_those_between_both_models() -> None:
+    rights = np.random.default_rng(3).random((3, 200)) < 0.7
+    first, second, third = rights
+
+    def between(before: np.ndarray, after: np.ndarray) -> Changes:
+        wrong, right = np.flatnonzero(before & ~after), np.flatnonzero(after & ~before)
+        return Changes(200, tuple(wrong.tolist()), tuple(right.tolist()))
+
+    assert between(first, third).since(between(first, second)) == between(second, third)
+    assert between(first, second).since(Changes(200)) == between(first, second)
+    assert between(first, second).since(between(first, second)) == Changes(200)
+
+
 @pytest.mark.parametrize(
     "changes", [Changes(5), Changes(9, (1, 2)), Changes(7, (), (6,)), Changes(8, (0,), (1, 7))]
 )

@@ -67,6 +67,27 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seeds
 
 
+Script = Callable[[list[float]], None]
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Script:
+    """Return a function that says which validation accuracies the next training has, epoch by epoch."""
+    accuracies: list[float] = []
+
+    def finetune(*arguments: Any, give_up: Callable[[EpochRecord], bool], **options: Any) -> TrainingHistory:
+        records = []
+        for epoch, accuracy in enumerate(accuracies, start=1):
+            records.append(EpochRecord(epoch, 1.0, accuracy))
+            if give_up(records[-1]):
+                break
+        best = max(record.val_accuracy or 0.0 for record in records)
+        return TrainingHistory(tuple(records), len(records), best)
+
+    monkeypatch.setattr(finetuned, "finetune", finetune)
+    return lambda given: accuracies.__setitem__(slice(None), given)
+
+
 def test_the_same_plan_and_seed_give_the_same_accuracy_whatever_was_evaluated_before(
     model: nn.Module, trainings: list[int]
 ) -> None:
@@ -94,6 +115,23 @@ def test_the_error_is_that_of_a_drop_on_the_same_nodes(model: nn.Module) -> None
     expected = ((wrong + right - (wrong - right) ** 2 / nodes) ** 0.5) / nodes
     assert found.error == pytest.approx(expected)
     assert found.accuracy == pytest.approx(evaluation.float_accuracy - (wrong - right) / nodes)
+
+
+def test_a_drop_counts_from_the_widest_assignment_in_the_same_run(
+    model: nn.Module, trainings: list[int]
+) -> None:
+    evaluation = evaluation_of(model)
+    for seed in (0, 3, 3):
+        found = evaluation.reference(seed)
+        assert found == evaluation.of_plan(evaluation.space.plan_of(WIDE), seed=seed)
+        assert found.accuracy >= evaluation.float_accuracy
+    assert trainings == [0, 3]
+
+
+def test_a_drop_counts_from_the_float_model_where_that_is_better(model: nn.Module, scripted: Script) -> None:
+    evaluation = evaluation_of(model)
+    scripted([evaluation.float_accuracy - 0.1] * 6)
+    assert evaluation.reference(0) == Evaluation(evaluation.float_accuracy, changed="30;;")
 
 
 def test_applying_the_filled_recipe_gives_the_accuracy_of_the_trial(model: nn.Module) -> None:
@@ -205,27 +243,6 @@ def test_a_hopeless_assignment_is_given_up_at_the_first_rung(model: nn.Module) -
     evaluation = evaluation_of(model, text=twenty, least_accuracy=1.0)
     assert evaluation(NARROW).budget == 1 / 20
     assert evaluation_of(model, text=twenty, least_accuracy=0.2)(NARROW).budget == 1.0
-
-
-Script = Callable[[list[float]], None]
-
-
-@pytest.fixture
-def scripted(monkeypatch: pytest.MonkeyPatch) -> Script:
-    """Return a function that says which validation accuracies the next training has, epoch by epoch."""
-    accuracies: list[float] = []
-
-    def finetune(*arguments: Any, give_up: Callable[[EpochRecord], bool], **options: Any) -> TrainingHistory:
-        records = []
-        for epoch, accuracy in enumerate(accuracies, start=1):
-            records.append(EpochRecord(epoch, 1.0, accuracy))
-            if give_up(records[-1]):
-                break
-        best = max(record.val_accuracy or 0.0 for record in records)
-        return TrainingHistory(tuple(records), len(records), best)
-
-    monkeypatch.setattr(finetuned, "finetune", finetune)
-    return lambda given: accuracies.__setitem__(slice(None), given)
 
 
 @pytest.mark.parametrize(
