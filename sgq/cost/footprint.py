@@ -13,7 +13,7 @@ from quantizers.spec import FLOAT_BITS
 from sgq.cost.work import Value, Work
 from sgq.runtime.csr import COLUMN_PADDING
 from sgq.runtime.kernels.thread_count import threads_for
-from sgq.runtime.packed import VECTOR, layout_of
+from sgq.runtime.packed import BYTE_BITS, VECTOR, held_bits, row_bytes
 
 FLOAT_BYTES, INDEX_BYTES, LONG_BYTES, SHORT_BYTES = 4, 4, 8, 2
 PRODUCT_ROWS = 6
@@ -46,7 +46,7 @@ def value_bytes(value: Value, *, integer: bool) -> int:
         return 2 * LONG_BYTES * value.edges
     if not integer or value.bits == FLOAT_BITS:
         return FLOAT_BYTES * value.rows * value.channels
-    return int(layout_of((value.rows,), value.channels, (value.bits,)).nbytes)
+    return value.rows * row_bytes(value.channels, held_bits(value.bits))
 
 
 def kept_in_float(bits: int) -> bool:
@@ -154,7 +154,8 @@ def _reach(channels: int, bits: int) -> int:
         return 0
     if kept_in_float(bits):
         return _vectors(channels)
-    return int(layout_of((1,), channels, (bits,)).nbytes) * 8 // bits
+    held = held_bits(bits)
+    return row_bytes(channels, held) * BYTE_BITS // held
 
 
 def _lanes(channels: int, bits: int) -> int:
