@@ -36,7 +36,7 @@ class Changes:
         return math.sqrt(max(0.0, changed - (self.drop * self.rows) ** 2 / self.rows)) / self.rows
 
     def since(self, other: Changes) -> Changes:
-        """Return what changes from another run to this one; both are changes from one model on the same rows."""
+        """Return what changes from another run to this one, both of which changed from one model."""
         wrong, right = set(self.wrong), set(self.right)
         wrong_before, right_before = set(other.wrong), set(other.right)
         return Changes(

@@ -40,7 +40,7 @@ class DeferredAccuracy:
 
     @property
     def reference_accuracy(self) -> float:
-        """The validation accuracy that drops count from (`FinetunedAccuracy.reference`), on the first training."""
+        """The validation accuracy that drops count from, on the first training."""
         return self.built.reference(self.built.seed).accuracy
 
     @property

@@ -23,6 +23,7 @@ OTHERS = [{**ASSIGNMENT, "weight": weight, "input": bits} for weight in (2, 4, 8
 
 CHANGES = Changes(500, wrong=tuple(range(20)), right=tuple(range(100, 110)))
 """What every run changes, on the same nodes."""
+UNCHANGED = Changes(500)
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Trained:
     path: Path
     luck: float = 0.0
     least_accuracy: float | None = None
-    compared: Changes = Changes(500)
+    compared: Changes = UNCHANGED
     seed: int = 7
     space: Identity = Identity()
 
