@@ -3,8 +3,8 @@
 A device profile is measured on two threads, a predictor trained on random architectures, and others measured
 after that to test it, in several passes, each in an order of its own. Their mean is what is measured. The
 noise floor is how far the mean of half of them is from it: about as far as the mean of all is from the truth,
-so that nothing is told any better. The same profile on one thread is the new device that the predictor is
-moved to with 100 samples. The predictors of HGNAS and GCoDE learn from the same architectures. Measurements
+so that nothing is told any better. One thread is the new device that the predictor is moved to, with a quick
+profile and 100 samples. The predictors of HGNAS and GCoDE learn from the same architectures. Measurements
 stay in a folder: what is there is not measured again.
 """
 
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--moved", type=integer_from(10), default=100, help="samples of the new device")
     parser.add_argument("--peaks", type=integer_from(1), default=200, help="peaks of architectures compared")
     parser.add_argument("--orders", type=integer_from(1), default=50, help="architectures at three widths")
-    parser.add_argument("--quick", action="store_true", help="profiles of few sizes: rough")
+    parser.add_argument("--quick", action="store_true", help="few sizes on two threads as well: rough")
 
 
 def run(given: argparse.Namespace) -> CostResult:
@@ -69,8 +69,8 @@ def run(given: argparse.Namespace) -> CostResult:
 
     start = time.perf_counter()
     two, one = given.folder / "host.yaml", given.folder / "one-thread.yaml"
-    measure_profile(two, 2, given, predictor=given.train)
-    measure_profile(one, 1, given)
+    measure_profile(two, 2, quick=given.quick, predictor=given.train)
+    measure_profile(one, 1, quick=True)
     training = architectures(two, given.train, part="train", seed=TRAIN_SEED)
     known = {one.genotype for one in training}
     test = tested(two, given.test, PASSES, threads=2)
@@ -107,12 +107,12 @@ def run(given: argparse.Namespace) -> CostResult:
     )
 
 
-def measure_profile(path: Path, threads: int, given: argparse.Namespace, *, predictor: int = 0) -> None:
+def measure_profile(path: Path, threads: int, *, quick: bool, predictor: int = 0) -> None:
     """Measure a profile as a user does; what is there of it stays."""
     from sgq.cli.main import main
     from sgq.errors import ProfileError
 
-    words = ["profile", "-o", str(path), "--threads", str(threads), *(["--quick"] if given.quick else [])]
+    words = ["profile", "-o", str(path), "--threads", str(threads), *(["--quick"] if quick else [])]
     print(f"sgq {' '.join(words)}", file=sys.stderr)
     if main([*words, *(["--predictor", str(predictor)] if predictor else [])]) != 0:
         raise ProfileError(f"{path}: not measured; run the suite again to go on")
