@@ -287,11 +287,6 @@ def _measured(
 
 
 def _errors_over_nodes(repeats: Sequence[Trial]) -> tuple[float, float]:
-    """Return the error over nodes of the mean of repeats, and the part of it that is in each by itself.
-
-    It is joint where nodes are known. Else it is the mean of theirs, of which no part is known to be so.
-    """
-    if all(repeat.changed for repeat in repeats):
-        runs = [Changes.parse(repeat.changed) for repeat in repeats]
-        return joint_error(runs), independent_error(runs)
-    return statistics.fmean(repeat.error for repeat in repeats), 0.0
+    """Return the error over nodes of the mean of repeats, and the part of it that is in each by itself."""
+    runs = [Changes.parse(repeat.changed) for repeat in repeats]
+    return joint_error(runs), independent_error(runs)

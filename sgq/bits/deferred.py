@@ -23,10 +23,11 @@ Build = Callable[[], FinetunedAccuracy]
 class DeferredAccuracy:
     """The `FinetunedAccuracy` that `build()` makes on its first use, once a process, and `others` like it.
 
-    An accuracy is `reference_accuracy` less the drop from the reference of the run, which is of the same
-    training and seed; its error is that of this drop. It is the error of one run: trainings share their
-    nodes, and more of them make no run surer. `build` and `others`, which are for other trainings of the
-    model, must be picklable: functions at the top of a module, or `functools.partial` of such.
+    An accuracy is that of the first float model less the drop from the run's reference, which is of the same
+    training and seed (`FinetunedAccuracy.reference`), and so without the luck of its best epoch. Its error is
+    that of this one drop: trainings share their nodes, and more of them make no run surer. `build` and
+    `others`, which are for other trainings of the model, must be picklable: functions at the top of a module,
+    or `functools.partial` of such.
     """
 
     def __init__(self, build: Build, others: Sequence[Build] = ()) -> None:
@@ -37,11 +38,6 @@ class DeferredAccuracy:
     def built(self) -> FinetunedAccuracy:
         """The evaluation of the first training."""
         return self._of_training(0)
-
-    @property
-    def reference_accuracy(self) -> float:
-        """The validation accuracy that drops count from, on the first training."""
-        return self.built.reference(self.built.seed).accuracy
 
     @property
     def trainings(self) -> int:
@@ -70,13 +66,13 @@ class DeferredAccuracy:
     def _measured(self, assignment: Assignment, *, training: int, seed: int) -> Evaluation:
         training %= self.trainings
         evaluation = self._of_training(training)
-        found = evaluation.of_plan(evaluation.space.plan_of(assignment), seed=seed)
         reference = evaluation.reference(seed)
+        found = evaluation.of_plan(evaluation.space.plan_of(assignment), seed=seed)
         changes = Changes.parse(found.changed).since(Changes.parse(reference.changed))
         drop = reference.accuracy - found.accuracy
         return replace(
             found,
-            accuracy=min(1.0, max(0.0, self.reference_accuracy - drop)),
+            accuracy=min(1.0, max(0.0, self.built.float_accuracy - drop)),
             error=changes.error,
             changed=str(changes),
             training=training if self.trainings > 1 else None,

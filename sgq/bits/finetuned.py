@@ -39,9 +39,9 @@ RUNGS = ((0.05, 0.10), (0.25, 0.04))
 class FinetunedAccuracy:
     """A callable from an assignment to its validation accuracy after finetuning.
 
-    `least_accuracy` (0 to 1) is what the search wants to hold; without one, all that is within ten points
-    of the float model is of interest. `memo` remembers results by plan, data, float weights, seed and budget:
-    identical plans are never trained twice.
+    `least_accuracy` (0 to 1) is what any assignment that holds the search's limit reaches; without one, all
+    that is within ten points of the float model is of interest. `memo` remembers results by plan, data, float
+    weights, seed and budget: identical plans are never trained twice.
     """
 
     def __init__(

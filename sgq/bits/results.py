@@ -37,7 +37,8 @@ def best_recipe(selection: Selection, space: PlannedSpace, *, name: str | None =
         about=source.about.replace(", to be searched", ", as a search found them"),
         comments=(
             f"Found in {space.recipe.file} by sgq bits in {len(selection.result.trials)} trials.",
-            f"Validation accuracy {accuracy:.1%}{times}, simulated; {trial.memory:,.0f} bytes, modelled.",
+            f"Validation accuracy {accuracy:.1%}{times}, float less a drop from the widest bits, simulated.",
+            f"{trial.memory:,.0f} bytes, modelled.",
         ),
     )
 

@@ -67,15 +67,15 @@ def select_bits(
 ) -> Selection:
     """Return the assignment of least memory that holds the limits, by a search and by repeats of the best.
 
-    Here a drop of accuracy counts from the widest assignment in the same run, finetuned alike, or from the
-    float model where that is better (`FinetunedAccuracy.reference`). See `sgq.bits.search` for storages,
-    workers and errors; trainings of different models are a SearchError too.
+    Accuracies are those of the float model less a drop, which counts from the widest assignment in the same
+    run, finetuned alike (`DeferredAccuracy`). See `sgq.bits.search` for storages, workers and errors;
+    trainings of different models are a SearchError too.
     """
     evaluation = accuracy.built
     bytes_of_ends = _ends(evaluation.space)
     if any(_ends(other.space) != bytes_of_ends for other in accuracy.evaluations):
         raise SearchError("expected trainings of one model (got some with other packed bytes)")
-    least = limits.least_accuracy(accuracy.reference_accuracy)
+    least = limits.least_accuracy(evaluation.float_accuracy)
     of_search = {"accuracy": None if least is None else max(0.0, least), "memory": limits.memory}
     result = search(
         evaluation.space,

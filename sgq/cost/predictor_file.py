@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FORMAT = "sgq predictor 2"
 
-Value = TypeVar("Value")
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -116,20 +116,25 @@ def load_predictor(path: str | Path) -> tuple[Predictor, TrainedOn]:
             f"{path}: the predictor reads other features of architectures than this version makes: "
             "train it anew with sgq profile --predictor"
         )
-    predictor = Predictor(shape)
     try:
+        predictor = Predictor(shape)
         predictor.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise ProfileError(f"{path}: the predictor is damaged: {str(error).splitlines()[0]}") from error
     return predictor.eval(), trained_on
 
 
-def _read(header: Mapping[str, str], key: str, kind: type[Value]) -> Value:
+def _read(header: Mapping[str, str], key: str, kind: type[Part]) -> Part:
     """Return what the header has as JSON under a key; raise ValueError for anything else."""
     from pydantic import TypeAdapter, ValidationError
 
+    if key not in header:
+        raise ValueError(f"it has no {key}")
     try:
-        return TypeAdapter(kind).validate_json(header.get(key, ""))
+        found = TypeAdapter(kind).validate_json(header[key])
     except ValidationError as error:
         fault = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, (key, *fault['loc'])))}: {fault['msg']}") from None
+    if is_dataclass(kind) and (unknown := set(json.loads(header[key])) - {one.name for one in fields(kind)}):
+        raise ValueError(f'{key}: unknown key "{min(unknown)}"')
+    return found

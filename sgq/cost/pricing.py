@@ -177,10 +177,7 @@ class Pricer:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Look for no garbage: prices make many small objects and no cycles; looking takes half of the time.
-
-    What was made meanwhile counts as old afterwards. As young it would be looked through at once.
-    """
+    """Look for no garbage: prices make many small objects and no cycles; looking takes half of the time."""
     if not gc.isenabled():
         yield
         return
@@ -188,9 +185,6 @@ def _no_collection() -> Iterator[None]:
     try:
         yield
     finally:
-        if gc.get_freeze_count() == 0:  # else the caller has frozen objects, which have to stay so
-            gc.freeze()
-            gc.unfreeze()
         gc.enable()
 
 

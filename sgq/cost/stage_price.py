@@ -110,7 +110,7 @@ class StagePrices:
             changes["reducer"] = ALIKE.get(operation.reducer, operation.reducer)
         elif isinstance(operation, Pool):
             changes["reducers"] = tuple(ALIKE.get(reducer, reducer) for reducer in operation.reducers)
-        return replace(operation, **changes)
+        return replace(operation, **changes) if changes else operation
 
     def _priced(self, piece: Piece) -> StagePrice:
         setting, written = piece.setting, piece.calls

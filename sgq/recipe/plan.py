@@ -48,7 +48,7 @@ class Finetuning:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a result must hold: bytes at most, and a drop of accuracy (0 to 1) at most."""
+    """What a result must hold: bytes at most, and a drop of validation accuracy (0 to 1) at most."""
 
     packed_bytes: int | None = None
     accuracy_drop: float | None = None

@@ -251,7 +251,10 @@ class FinetuneRule(Part):
 
 
 class LimitsRule(Part):
-    """What a result must hold; bytes as a number or with a unit (`300kB`, `2MiB`)."""
+    """What a result must hold; bytes as a number or with a unit (`300kB`, `2MiB`).
+
+    A drop of accuracy is on validation and from the float model, in a search from the widest bits.
+    """
 
     packed_bytes: Annotated[Whole, BeforeValidator(byte_count), Field(ge=1)] | None = None
     accuracy_drop: Annotated[Number, Field(ge=0, le=1)] | None = None

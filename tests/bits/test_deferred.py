@@ -117,7 +117,7 @@ def test_an_assignment_is_measured_on_one_training_that_depends_on_it_alone(tmp_
     assert {luck for luck, _ in uses(tmp_path / "first")} == {0.0, -0.05, 0.05}
 
 
-def test_an_accuracy_is_that_of_the_first_reference_less_the_drop(tmp_path: Path) -> None:
+def test_an_accuracy_is_that_of_the_first_float_model_less_the_drop(tmp_path: Path) -> None:
     deferred = three(tmp_path / "log")
     for assignment in OTHERS:
         found = deferred(assignment)
@@ -142,10 +142,6 @@ def test_what_the_reference_of_the_run_changes_too_is_no_change(tmp_path: Path) 
     found = deferred(ASSIGNMENT)
     assert Changes.parse(found.changed) == Changes(500, wrong=tuple(range(10)), right=(50,))
     assert found.error == Changes.parse(found.changed).error
-
-
-def test_drops_count_from_the_reference_of_the_first_training(tmp_path: Path) -> None:
-    assert three(tmp_path / "log").reference_accuracy == TOP
 
 
 def test_repeats_have_other_seeds_and_all_trainings_by_turns(tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ class Training:
 
     `luck` has for an assignment what the search measures too much, and then each repeat, the last of them
     from then on; `elsewhere` is that of all others. The model is `better` than the table, before and after.
+    The reference of drops is by `lead` above the float model.
     The second repeat of `broken` raises, and what comes after `interrupt` uses is struck by Ctrl-C, once.
     """
 
@@ -98,6 +99,7 @@ class Training:
     luck: Mapping[Widths, Sequence[float]] = field(default_factory=dict)
     elsewhere: Sequence[float] = STEADY
     better: float = 0.0
+    lead: float = 0.0
     broken: Widths | None = None
     interrupt: int | None = None
     least_accuracy: float | None = None
@@ -128,7 +130,7 @@ class Training:
 
     def reference(self, seed: int) -> Evaluation:
         del seed
-        return Evaluation(self.float_accuracy, changed=UNCHANGED)
+        return Evaluation(self.float_accuracy + self.lead, changed=UNCHANGED)
 
 
 def uses(log: Path) -> list[tuple[str, int, Widths]]:

@@ -28,15 +28,22 @@ def other(sgq: Sgq, subject: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """The float model, by its digest, and the seed of every evaluation from now on."""
+    """The float model, by its digest, and the seed of every evaluation from now on, references left out."""
     found: list[tuple[str, int]] = []
-    whole = FinetunedAccuracy.of_plan
+    whole, compared = FinetunedAccuracy.of_plan, FinetunedAccuracy.reference
 
     def of_plan(evaluation: FinetunedAccuracy, plan: Any, *, seed: int) -> Evaluation:
         found.append((evaluation.digest, seed))
         return whole(evaluation, plan, seed=seed)
 
+    def reference(evaluation: FinetunedAccuracy, seed: int) -> Evaluation:
+        count = len(found)
+        result = compared(evaluation, seed)
+        del found[count:]
+        return result
+
     monkeypatch.setattr(FinetunedAccuracy, "of_plan", of_plan)
+    monkeypatch.setattr(FinetunedAccuracy, "reference", reference)
     return found
 
 

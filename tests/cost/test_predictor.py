@@ -190,7 +190,10 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
-        ("shape", None, "shape: Invalid JSON"),
+        ("shape", None, "it has no shape"),
+        ("shape", '{"width": -1}', "the predictor is damaged"),
+        ("shape", '{"dropout": 7}', "the predictor is damaged"),
+        ("shape", '{"wide": 64}', 'shape: unknown key "wide"'),
         ("shape", '{"layer": "gan"}', "shape.layer: Input should be 'gin' or 'gcn'"),
         ("shape", "[", "shape: Invalid JSON"),
         ("trained_on", '{"architectures": 3}', "trained_on.nodes: Field required"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 
 import pytest
@@ -74,25 +73,6 @@ def test_many_are_priced_as_one_is(tmp_path: Path) -> None:
     wanted = [SMALL, with_bits(SMALL, 8), dgcnn(2)]
     assert pricer.prices(wanted, TEN) == [pricer.prices([one], TEN)[0] for one in wanted]
     assert pricer.prices([], TEN) == []
-
-
-@pytest.mark.parametrize("enabled", [True, False])
-def test_the_search_for_garbage_is_as_it_was_after_prices(enabled: bool) -> None:
-    before = gc.isenabled()
-    try:
-        (gc.enable if enabled else gc.disable)()
-        gc.freeze()
-        frozen = gc.get_freeze_count()
-        price(dgcnn(), POINTS, SHEET)
-        assert gc.isenabled() is enabled
-        # Some of the frozen objects may have died; what the caller froze is not given back.
-        assert gc.get_freeze_count() > frozen // 2
-        gc.unfreeze()
-        price(dgcnn(), POINTS, SHEET)
-        assert (gc.isenabled(), gc.get_freeze_count()) == (enabled, 0)
-    finally:
-        gc.unfreeze()
-        (gc.enable if before else gc.disable)()
 
 
 @pytest.mark.parametrize("name", shipped_profiles())

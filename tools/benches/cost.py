@@ -68,7 +68,7 @@ def run(given: argparse.Namespace) -> CostResult:
     from sgq.cost.predictor_training import FitSettings
 
     start = time.perf_counter()
-    two, one = given.folder / "host.yaml", given.folder / "one-thread.yaml"
+    two, one = given.folder / "host.yaml", given.folder / "one-thread-quick.yaml"
     measure_profile(two, 2, quick=given.quick, predictor=given.train)
     measure_profile(one, 1, quick=True)
     training = architectures(two, given.train, part="train", seed=TRAIN_SEED)
