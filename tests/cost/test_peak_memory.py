@@ -202,7 +202,15 @@ def test_the_worst_call_is_named() -> None:
 @pytest.mark.parametrize("seed", QUANTIZED_SEEDS)
 def test_kernels_ask_for_the_room_of_their_footprint(seed: int) -> None:
     """Step by step: result, scratch room, and the padded copies of fp32 rows."""
-    genotype = quantized_genotype(seed)
+    _assert_room_is_modelled(quantized_genotype(seed))
+
+
+@pytest.mark.parametrize("bits", [3, 5, 6])
+def test_kernels_ask_for_the_room_of_the_width_that_codes_are_held_at(bits: int) -> None:
+    _assert_room_is_modelled(with_bits(float_genotype(bits), bits))
+
+
+def _assert_room_is_modelled(genotype: Genotype) -> None:
     lowered = lowered_model(genotype)
     assert lowered.inputs is not None
     calls = calls_of(genotype, WORKLOAD)
