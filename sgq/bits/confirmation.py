@@ -27,7 +27,7 @@ from sgq.bits.limits import ROUNDING
 from sgq.bits.proposals import squashed
 from sgq.bits.refinement import Known, Refiner
 from sgq.bits.searching import SearchResult, search
-from sgq.bits.space import Assignment, Space
+from sgq.bits.space import Assignment, Codes, Space
 from sgq.bits.trials import Evaluation, Trial
 
 CANDIDATES = 3
@@ -127,6 +127,8 @@ def confirm(
 
     Up to eight rounds of three candidates, with ten repeats each or, of several trainings, as many as give
     each training as many turns; then up to so many `smaller` ones (`sgq.bits.refinement`), three a round.
+    Where trials run out before one holds, candidates are what the cost model, taught by their repeats,
+    expects to hold below the widest assignment.
     Finished repeats are in the storage beside the search, and are resumed. Ctrl-C ends it with those rounds
     that were measured, whether it strikes in one or between two.
     """
@@ -142,14 +144,19 @@ def _all_rounds(result: SearchResult, rounds: _Rounds, study: str, smaller: int)
     """Measure what is believed inside until one holds, then smaller ones."""
     ranked = believed_inside(result, rounds.least_accuracy)
     for number in range(ROUNDS):
+        if rounds.chosen is not None or rounds.interrupted:
+            break
         candidates = ranked[number * CANDIDATES : (number + 1) * CANDIDATES]
-        if not candidates or rounds.chosen is not None or rounds.interrupted:
+        if not candidates:
+            candidates = _below(result, rounds, result.space.widest, count=CANDIDATES)
+        if not candidates:
             break
         rounds.measure(candidates, f"{study}-confirm-{number}")
     before = len(rounds.tried)
     while rounds.chosen is not None and not rounds.interrupted:
         done = len(rounds.tried) - before
-        candidates = _smaller(result, rounds, rounds.chosen, count=min(CANDIDATES, smaller - done))
+        holding = result.space.codes(rounds.chosen.trial.assignment)
+        candidates = _below(result, rounds, holding, count=min(CANDIDATES, smaller - done))
         if not candidates:
             break
         rounds.measure(candidates, f"{study}-smaller-{done}")
@@ -186,8 +193,8 @@ class _Rounds:
         return min(holding, key=lambda item: item.trial.memory, default=None)
 
 
-def _smaller(result: SearchResult, rounds: _Rounds, chosen: Confirmation, *, count: int) -> list[Trial]:
-    """Return assignments below the chosen one that the cost model expects to hold: trials, or new ones."""
+def _below(result: SearchResult, rounds: _Rounds, holding: Codes, *, count: int) -> list[Trial]:
+    """Return what the cost model expects to hold below an assignment that does: trials, or new ones."""
     space, memory = result.space, rounds.accuracy.built.space.memory.of_codes
     again = {space.codes(item.trial.assignment): item for item in rounds.measured}
     once = {space.codes(trial.assignment): trial for trial in result.trials}
@@ -199,19 +206,23 @@ def _smaller(result: SearchResult, rounds: _Rounds, chosen: Confirmation, *, cou
         codes=np.array([*alone, *again]),
         above=np.array(accuracies) - rounds.least_accuracy,
         repeats=np.array([1] * len(alone) + [len(item.accuracies) for item in again.values()]),
-        trainings=np.append(_trainings([once[codes] for codes in alone]), [ALL_TRAININGS] * len(again)),
+        trainings=np.concatenate(
+            (_trainings([once[codes] for codes in alone]), np.full(len(again), ALL_TRAININGS))
+        ),
     )
     failed = [codes for codes, trial in once.items() if trial.state == "failed"]
     tried = [space.codes(trial.assignment) for trial in rounds.tried]
     wanted = Refiner(space, memory, seed=rounds.accuracy.built.seed).smaller(
-        known, space.codes(chosen.trial.assignment), excluded=[*failed, *tried], count=count
+        known, holding, excluded=[*failed, *tried], count=count
     )
     number = 1 + max(trial.number for trial in (*result.trials, *rounds.tried))
     new = [
         Trial(number + place, space.assignment(codes), float(memory(np.array([codes]))[0]), accuracy=None)
         for place, codes in enumerate(wanted)
     ]
-    return [once.get(codes, trial) for codes, trial in zip(wanted, new, strict=True)]
+    candidates = [once.get(codes, trial) for codes, trial in zip(wanted, new, strict=True)]
+    most = result.limits.memory
+    return [trial for trial in candidates if most is None or trial.memory <= most]
 
 
 def _trainings(trials: Sequence[Trial]) -> np.ndarray:

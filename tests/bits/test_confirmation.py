@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sgq.bits import Evaluation, SearchResult, Space, Trial, confirmation, refinement, search
+from sgq.bits import Evaluation, Limits, SearchResult, Space, Trial, confirmation, refinement, search
 from sgq.bits.confirmation import (
     CANDIDATES,
     MOST_SMALLER,
@@ -255,6 +255,23 @@ def test_after_all_rounds_none_holds(tmp_path: Path, believe: Believe) -> None:
     chosen, measured = confirmed(result, lower)
     assert chosen is None
     assert len(measured) == min(ROUNDS * CANDIDATES, len(believed_inside(result, LIMIT)))
+
+
+def test_where_trials_run_out_what_is_expected_below_the_widest_is_measured(
+    tmp_path: Path, believe: Believe
+) -> None:
+    # Of what was measured only LUCKY is believed inside, which its repeats refute.
+    believe(lambda assignment: 0.01 if short(assignment) == LUCKY else accuracy(assignment) - LIMIT)
+    chosen, measured = confirmed(measured_before(LUCKY), deferred(tmp_path / "log"), smaller=0)
+    assert widths(measured)[0] == LUCKY
+    assert chosen is not None
+    assert accuracy(chosen.trial.assignment) >= LIMIT
+    assert len(measured) <= 1 + CANDIDATES
+    within = memory(chosen.trial.assignment) - 1
+    result = replace(measured_before(LUCKY), limits=Limits(accuracy=LIMIT, memory=within))
+    none, tried = confirmed(result, deferred(tmp_path / "other"), smaller=0)
+    assert none is None
+    assert all(item.trial.memory <= within for item in tried)
 
 
 def test_rounds_end_where_there_are_no_more_candidates(tmp_path: Path, believe: Believe) -> None:
