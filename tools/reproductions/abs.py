@@ -1,10 +1,10 @@
 """Automatic bit selection on GAT, GCN and AGNN and four graphs, against the recipes written by hand.
 
 Protocol: a search of 200 trials over bits by layer, component and degree bucket, limited to a drop of 0.4
-points of validation accuracy. It measures on the float models of all seeds of SGQuant's table, a trial on one
-of them, and confirms what it found on all of them. The recipe found is then applied to each, and test is read
-once a run. Searches and runs resume; finished ones are appended to files of
-JSON lines.
+points of validation accuracy below the widest assignment, finetuned alike. It measures on the float models of
+all seeds of SGQuant's table, a trial on one of them, and confirms what it found on all of them. The recipe
+found is then applied to each, and test is read once a run. Searches and runs resume; finished ones are
+appended to files of JSON lines.
 """
 
 from __future__ import annotations
