@@ -65,12 +65,9 @@ def pieces_of(genotype: Genotype, workload: Workload) -> tuple[Piece, ...]:
         if stage.idle:
             continue
         operation = stage.operation
-        if stage.joined or stage.added is not None:
-            reads = tuple([one.made_by for one in stage.reads])
-            features = tuple([values[number] for number in reads])
-        else:
-            reads = (stage.read.made_by,)
-            features = (values[reads[0]],)
+        wanted = stage.joined or ((stage.read,) if stage.added is None else (stage.read, stage.added))
+        reads = tuple([one.made_by for one in wanted])
+        features = tuple([values[number] for number in reads])
         if isinstance(operation, Sample):
             if operation.k > workload.nodes and not workload.has_edges:
                 raise ModelError(
@@ -84,7 +81,7 @@ def pieces_of(genotype: Genotype, workload: Workload) -> tuple[Piece, ...]:
             position, channels, on = stage.made
             made = Value(rows if on == "nodes" else clouds, channels, kept.get(position, FLOAT_BITS))
             values[position] = made
-            if isinstance(operation, (Aggregate, EdgeMlp)):
+            if isinstance(operation, Aggregate | EdgeMlp):
                 setting = Setting(runtime, operation, features, made, edges, stage.k is None, clouds)
             else:
                 setting = Setting(runtime, operation, features, made, None, False, clouds)

@@ -75,7 +75,6 @@ class LookUpTable:
     def __init__(self, grids: dict[Category, Grid]) -> None:
         self.grids = grids
         self._known: dict[Work, Entry] = {}
-        self._places: dict[tuple[Category, tuple[float, ...]], Entry] = {}
 
     @classmethod
     def read(cls, path: Path) -> LookUpTable:
@@ -111,10 +110,7 @@ class LookUpTable:
         grid = self.grids.get(category)
         if grid is None:
             raise ProfileError(self._missing(category))
-        place = coordinates(work)
-        found = self._places.get((category, place))
-        if found is None:
-            found = self._places[category, place] = grid.at(place)
+        found = grid.at(coordinates(work))
         return Entry(found.seconds * repetitions(work), found.extrapolated)
 
     def _missing(self, category: Category) -> str:

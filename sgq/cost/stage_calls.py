@@ -130,7 +130,7 @@ class _Writing:
             self._layer(0, made.channels, operation.activation, operation.weight_bits, made.bits)
         elif isinstance(operation, Pool):
             self._pool(operation)
-        elif isinstance(operation, (Concat, Connect)):
+        elif isinstance(operation, Concat | Connect):
             reads = tuple(range(len(self.setting.reads)))
             self._assembled(f"{len(reads)}x1" if isinstance(operation, Concat) else "1x2", reads, made)
         elif isinstance(operation, Head):

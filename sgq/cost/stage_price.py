@@ -86,12 +86,9 @@ class StagePrices:
         """Return the price of a position; raise ModelError, with the position, for one that has none."""
         setting = piece.setting
         key = (kin.number, *setting[:1], *setting[2:])
-        found = self._known.get(key)
-        if found is None:
-            if setting.operation is not kin.operation:
-                piece = piece._replace(setting=setting._replace(operation=kin.operation))
-            found = self._known[key] = self._priced(piece)
-        return found
+        return self._known.get(key) or self._found(
+            key, piece._replace(setting=setting._replace(operation=kin.operation))
+        )
 
     def memory(self, stage: StagePrice, lives: tuple[int, ...]) -> StageMemory:
         """Return what a position holds, by what becomes of the values that it is given."""
@@ -102,7 +99,7 @@ class StagePrices:
 
     def _shared(self, operation: Operation | Head) -> Operation | Head:
         changes: dict[str, Any] = {}
-        if isinstance(operation, (Combine, Head)):
+        if isinstance(operation, Combine | Head):
             changes["activation"] = "relu"
             if self._measured and not kept_in_float(operation.weight_bits):
                 changes["weight_bits"] = PACKED
@@ -110,16 +107,16 @@ class StagePrices:
             changes["reducer"] = ALIKE.get(operation.reducer, operation.reducer)
         elif isinstance(operation, Pool):
             changes["reducers"] = tuple(ALIKE.get(reducer, reducer) for reducer in operation.reducers)
-        return replace(operation, **changes) if changes else operation
+        return replace(operation, **changes)
 
-    def _priced(self, piece: Piece) -> StagePrice:
+    def _found(self, key: tuple[Any, ...], piece: Piece) -> StagePrice:
         setting, written = piece.setting, piece.calls
         integer = setting.runtime == "integer"
         works = [call.work for call in written.calls]
         entries = [self._entry(work) for work in works]
         seconds = [entry.seconds for entry in entries]
         made = [value_bytes(written.values[call.writes], integer=integer) for call in written.calls]
-        return StagePrice(
+        found = self._known[key] = StagePrice(
             setting=setting,
             seconds=sum(seconds),
             extrapolated=any([entry.extrapolated for entry in entries]),
@@ -131,6 +128,7 @@ class StagePrices:
             asked=written.asked,
             held={},
         )
+        return found
 
 
 def packed_bytes_of(runtime: str, works: list[Work], values: tuple[Value, ...]) -> float:

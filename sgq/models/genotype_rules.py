@@ -113,7 +113,7 @@ def walk_of(genotype: Genotype, in_channels: int, *, has_edges: bool = False) ->
     faults = list(walk.faults())
     if faults:
         raise ModelError(f'"{genotype.name}" cannot run: ' + "; ".join(map(str, faults)))
-    kept = {made_by: one[2] for made_by, one in walk.readers.items()}
+    kept = {read.made_by: one[2] for read, one in walk.readers.items()}
     head = genotype.head
     narrow = min(kept.values()) < FLOAT_BITS or any(map(_has_narrow_weight, walk.stages))
     if head.weight_bits < FLOAT_BITS and max(walk.now.channels, *head.widths, 1) > 1:
@@ -138,9 +138,9 @@ def is_quantized(genotype: Genotype, in_channels: int, *, has_edges: bool = Fals
 
 def _has_narrow_weight(stage: Stage) -> bool:
     operation = stage.operation
-    if not isinstance(operation, (Combine, EdgeMlp)) or operation.weight_bits >= FLOAT_BITS:
-        return False
-    return stage.has_matrix
+    return (
+        isinstance(operation, Combine | EdgeMlp) and stage.has_matrix and operation.weight_bits < FLOAT_BITS
+    )
 
 
 def last_features(stages: tuple[Stage, ...], in_channels: int) -> Features:
@@ -161,7 +161,7 @@ class _Walk:
         self.k: int | None = None
         self.sampled_at: int | None = None
         self.has_edges = self.has_neighbours = has_edges
-        self.readers: dict[int, tuple[int | Literal["head"], str, int]] = {}
+        self.readers: dict[Features, tuple[int | Literal["head"], str, int]] = {}
 
     def faults(self) -> Iterator[Fault]:
         """Walk, and yield what is wrong on the way; a faulty position passes its features on."""
@@ -172,12 +172,11 @@ class _Walk:
             self.by_position[position] = self.now
         asked = {stage.sampled_at for stage in self.stages if not stage.idle}
         for place, stage in enumerate(self.stages):
-            operation = stage.operation
-            if isinstance(operation, Sample) and stage.position not in asked:
+            if isinstance(stage.operation, Sample) and stage.position not in asked:
                 self.stages[place] = stage = stage._replace(idle=True)
-            read_as = None if stage.idle else READ_AS.get(type(operation))
+            read_as = READ_AS.get(type(stage.operation))
             if read_as is not None and stage.reads:
-                component, bits = read_as[0], getattr(operation, read_as[1])
+                component, bits = read_as[0], getattr(stage.operation, read_as[1])
                 if not self._agrees(stage.position, stage.read, component, bits):
                     yield self._clash(stage.position, stage.read, component, bits)
         bits = self.genotype.head.input_bits
@@ -265,14 +264,10 @@ class _Walk:
 
     def _agrees(self, position: int | Literal["head"], read: Features, component: str, bits: int) -> bool:
         """Note who reads features in which bits; return whether the first one reads them in as many."""
-        known = self.readers.get(read.made_by)
-        if known is None:
-            self.readers[read.made_by] = (position, component, bits)
-            return True
-        return known[2] == bits
+        return self.readers.setdefault(read, (position, component, bits))[2] == bits
 
     def _clash(self, position: int | Literal["head"], read: Features, component: str, bits: int) -> Fault:
-        where, known_component, known = self.readers[read.made_by]
+        where, known_component, known = self.readers[read]
         return Fault(
             position,
             f"{component} of {bits} bits, but position {where} reads the same features as "
