@@ -13,8 +13,10 @@ from sgq.runtime.features import BitFeatures, SparseFeatures, sparse_features
 from sgq.runtime.finish import Finish
 from sgq.runtime.kernels import Scores, linear
 from sgq.runtime.kernels.contract import Implementation
+from sgq.runtime.kernels.cpu.products import ROWS
 from sgq.runtime.packed import PackedTensor, with_head_padding
 from sgq.runtime.weights import IntegerWeight, as_rows, in_float, tabled, tiled
+from sgq.runtime.workspace import Workspace
 from tests.runtime.graphs import (
     BUCKETS,
     assert_close,
@@ -290,6 +292,34 @@ def test_a_scale_of_zero_leaves_the_addend() -> None:
             got = linear(x, weight, finish, addend=addend, implementation=implementation)
             assert isinstance(got, Tensor)
             assert torch.equal(got[:, [0, 2]], addend[:, [0, 2]])
+
+
+class KeptRoom(Workspace):
+    """Keeps all room that it gave."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[Tensor] = []
+
+    def empty(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        room = super().empty(*shape, dtype=dtype)
+        self.given.append(room)
+        return room
+
+
+@pytest.mark.parametrize("rows", [1, 5, 6, 7])
+def test_rows_that_a_block_lacks_are_multiplied_as_zeros(rows: int) -> None:
+    # What the room held before may be subnormal numbers: multiplying them takes many times longer.
+    inputs = 64
+    workspace = KeptRoom()
+    x = packed_rows(QuantizerSpec(8), normal(0, rows, inputs), (rows,))
+    with torch_threads(1):
+        linear(x, in_float(normal(1, inputs, 16)), Finish(), workspace=workspace)
+    _, _, unpacked = workspace.given
+    block = unpacked[0, : ROWS * inputs].view(ROWS, inputs)
+    last = (rows - 1) % ROWS + 1
+    assert torch.allclose(block[:last], x.values()[-last:])
+    assert torch.equal(block[last:], torch.zeros(ROWS - last, inputs))
 
 
 def test_indices_of_16_bits_are_unsigned() -> None:

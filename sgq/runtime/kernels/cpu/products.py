@@ -273,6 +273,8 @@ def multiply_floats(
                 if by_channel:
                     add = by_channel + 4 * wide_room
                     row_codes.float_lanes(wide_room, out, ONE, ZERO, by_channel, add, ONE, out)
+            # What lies there may be subnormal as fp32: many times slower to multiply, for nothing.
+            lane.fill_lanes((ROWS - height) * wide_room, wide_here + 4 * height * wide_room, ZERO)
             for t in range(tiles):
                 columns = weights + 64 * t * inputs
                 multiply_float_block(wide_here, wide_room, columns, inputs, here + 64 * t, room)
