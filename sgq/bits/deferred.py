@@ -7,6 +7,7 @@ nodes.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,9 +26,10 @@ class DeferredAccuracy:
 
     An accuracy is that of the first float model less the drop from the run's reference, which is of the same
     training and seed (`FinetunedAccuracy.reference`), and so without the luck of its best epoch. Its error is
-    that of this one drop: trainings share their nodes, and more of them make no run surer. `build` and
-    `others`, which are for other trainings of the model, must be picklable: functions at the top of a module,
-    or `functools.partial` of such.
+    that of this one drop. Its margin is about what the error of the mean of all trainings will be, which
+    decides in the end (`sgq.bits.confirmation`): smaller by the root of their number, as far as each changes
+    other nodes. `build` and `others`, which are for other trainings of the model, must be picklable:
+    functions at the top of a module, or `functools.partial` of such.
     """
 
     def __init__(self, build: Build, others: Sequence[Build] = ()) -> None:
@@ -76,6 +78,7 @@ class DeferredAccuracy:
             error=changes.error,
             changed=str(changes),
             training=training if self.trainings > 1 else None,
+            margin=changes.error / math.sqrt(self.trainings) if self.trainings > 1 else None,
         )
 
     def _of_training(self, index: int) -> FinetunedAccuracy:

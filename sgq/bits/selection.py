@@ -91,6 +91,7 @@ def select_bits(
         objective={
             "evaluation": accuracy.digest,
             "drops": "from the widest assignment in the same run",
+            "margin": f"the error of the mean of {accuracy.trainings}",
             "training": _digest(repr(evaluation.training)),
             "recipe": _digest(evaluation.space.recipe.recipe.model_dump_json()),
         },

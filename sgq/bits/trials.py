@@ -21,7 +21,7 @@ BUDGET, SECONDS, MEMORY, REASON, COPY = "budget", "seconds", "memory", "reason",
 """User attributes of a trial: share of the budget, seconds, bytes, why it failed, why it does not count."""
 ACCURACY, ERROR, CHANGED = "accuracy", "error", "changed"
 """Those of an accuracy with a standard error, of the error, and of the rows that changed; the trial's first
-value is the accuracy less the error."""
+value is the accuracy less the margin."""
 TRAINING = "training"
 """That of the training that was measured on, where there are several."""
 MOST_TRAININGS = 1000
@@ -37,9 +37,9 @@ DIED_TWICE = "its worker died twice"
 class Trial:
     """One measured assignment. `memory` is in bytes, `accuracy` from 0 to 1 (None where it failed).
 
-    `error` is the accuracy's standard error; limits have to be held by what is left without it. A stopped
-    trial had only the share `budget` of its epochs: its accuracy was hopeless by then. `changed` and
-    `training` are the evaluation's.
+    `error` is the accuracy's standard error; limits have to be held by what is left without the `margin`
+    (None: without the error). A stopped trial had only the share `budget` of its epochs: its accuracy was
+    hopeless by then. `changed` and `training` are the evaluation's.
     """
 
     number: int
@@ -53,18 +53,21 @@ class Trial:
     error: float = 0.0
     changed: str = ""
     training: int | None = None
+    margin: float | None = None
 
     @property
     def sure(self) -> float | None:
-        """The accuracy less its standard error."""
-        return None if self.accuracy is None else self.accuracy - self.error
+        """The accuracy less its margin."""
+        margin = self.error if self.margin is None else self.margin
+        return None if self.accuracy is None else self.accuracy - margin
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """What an `evaluate` may return instead of a number: an accuracy (0 to 1) at a share of the budget.
 
-    `error` is its standard error: a search holds its limits, and looks, by the accuracy less the error.
+    `error` is its standard error, `margin` what a search takes off it before it holds its limits, and looks
+    (None: the error; less, where what is found is measured again and has to hold the limit then).
     `changed` are the rows that it is of (`sgq.bits.changes.Changes` as text), where they are known, and
     `training` the number, from 0, of the one of several trainings that it was measured on: all that is
     measured on one has its luck in common.
@@ -75,6 +78,7 @@ class Evaluation:
     error: float = 0.0
     changed: str = ""
     training: int | None = None
+    margin: float | None = None
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
@@ -183,11 +187,12 @@ def record_of(space: Space, trial: FrozenTrial) -> Trial | None:
         error=float(attributes.get(ERROR, 0.0)),
         changed=str(attributes.get(CHANGED, "")),
         training=attributes.get(TRAINING),
+        margin=attributes[ACCURACY] - trial.values[0] if ACCURACY in attributes else None,
     )
 
 
 def accuracy_of(trial: FrozenTrial) -> float:
-    """Return the accuracy of a finished trial of a search, its standard error not taken off."""
+    """Return the accuracy of a finished trial of a search, its margin not taken off."""
     return float(trial.user_attrs.get(ACCURACY, trial.values[0]))
 
 
@@ -205,6 +210,7 @@ def fault_of(found: Evaluation) -> str:
         ("an accuracy", found.accuracy),
         ("a budget", found.budget),
         ("a standard error", found.error),
+        ("a margin", 0.0 if found.margin is None else found.margin),
     ):
         if not is_accuracy(value):
             return f"expected {name} from 0 to 1 (got {value!r})"

@@ -278,14 +278,15 @@ def _evaluate(study: optuna.Study, job: Work, trial: optuna.Trial, codes: Codes,
             return
         if found.budget < 1.0:
             trial.set_user_attr(BUDGET, float(found.budget))
-        if found.error:
+        margin = float(found.error if found.margin is None else found.margin)
+        if found.error or margin:
             trial.set_user_attr(ACCURACY, float(found.accuracy))
             trial.set_user_attr(ERROR, float(found.error))
         if found.changed:
             trial.set_user_attr(CHANGED, found.changed)
         if found.training is not None:
             trial.set_user_attr(TRAINING, operator.index(found.training))
-        sure = float(found.accuracy) - float(found.error)
+        sure = float(found.accuracy) - margin
         least = job.limits.least_accuracy(_reference_for(job, codes, found, ledger))
         if least is not None:
             trial.set_constraint("accuracy", least - sure)

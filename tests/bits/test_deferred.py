@@ -135,6 +135,11 @@ def test_the_error_of_a_trial_is_that_of_its_one_run_however_many_trainings_ther
     assert joint_error([CHANGES] * deferred.trainings) == pytest.approx(found.error)
 
 
+def test_a_search_over_trainings_looks_by_the_error_of_their_mean(tmp_path: Path) -> None:
+    assert three(tmp_path / "log")(ASSIGNMENT).margin == pytest.approx(CHANGES.error / 3**0.5)
+    assert DeferredAccuracy(partial(build, tmp_path / "one"))(ASSIGNMENT).margin is None
+
+
 def test_what_the_reference_of_the_run_changes_too_is_no_change(tmp_path: Path) -> None:
     # Rows 0 to 19 go wrong and 100 to 109 come right; the reference has 10 of both, and one of its own.
     compared = Changes(500, wrong=(*range(10, 20), 50), right=tuple(range(100, 110)))

@@ -364,6 +364,23 @@ def test_limits_are_held_by_the_accuracy_less_its_error() -> None:
     assert unsure in result.front
 
 
+def test_limits_are_held_by_the_accuracy_less_its_margin_where_it_has_one() -> None:
+    def evaluate(assignment: Assignment) -> Evaluation:
+        return Evaluation(accuracy(assignment), error=0.03, margin=0.01)
+
+    result = search(CHOICES, evaluate, memory, 81, "exhaustive", {"accuracy": TOP - 0.02})
+    assert result.best is not None
+    assert result.best.assignment == BEST
+    assert (result.best.accuracy, result.best.error) == (TOP, 0.03)
+    assert result.best.sure == pytest.approx(TOP - 0.01)
+
+
+@pytest.mark.parametrize("margin", [-0.1, 1.5, math.nan])
+def test_a_margin_that_is_none_fails_its_trial(margin: float) -> None:
+    result = search(CHOICES, lambda _: Evaluation(TOP, margin=margin), memory, 1)
+    assert result.trials[0].reason == f"expected a margin from 0 to 1 (got {margin!r})"
+
+
 def test_a_drop_counts_from_the_accuracy_of_the_widest_one_and_not_less_its_error() -> None:
     def evaluate(assignment: Assignment) -> Evaluation:
         return Evaluation(accuracy(assignment), error=0.01)
