@@ -212,9 +212,8 @@ def _below(result: SearchResult, rounds: _Rounds, holding: Codes, *, count: int)
     )
     failed = [codes for codes, trial in once.items() if trial.state == "failed"]
     tried = [space.codes(trial.assignment) for trial in rounds.tried]
-    wanted = Refiner(space, memory, seed=rounds.accuracy.built.seed).smaller(
-        known, holding, excluded=[*failed, *tried], count=count
-    )
+    refiner = Refiner(space, memory, seed=rounds.accuracy.built.seed, repeats=_repeats(rounds.accuracy))
+    wanted = refiner.smaller(known, holding, excluded=[*failed, *tried], count=count)
     number = 1 + max(trial.number for trial in (*result.trials, *rounds.tried))
     new = [
         Trial(number + place, space.assignment(codes), float(memory(np.array([codes]))[0]), accuracy=None)
@@ -251,6 +250,11 @@ def believed_inside(result: SearchResult, least_accuracy: float) -> list[Trial]:
     return sorted((t for t in measured if result.holds(t)), key=lambda trial: trial.memory)
 
 
+def _repeats(accuracy: DeferredAccuracy) -> int:
+    """Return how often each candidate is measured again: every training has as many turns."""
+    return math.ceil(REPEATS / accuracy.trainings) * accuracy.trainings
+
+
 def _measured(
     candidates: Sequence[Trial],
     accuracy: DeferredAccuracy,
@@ -259,7 +263,7 @@ def _measured(
     workers: int,
 ) -> Confirmed:
     """Measure all repeats of some candidates; one of whose repeats failed is left out, with the reason."""
-    repeats = math.ceil(REPEATS / accuracy.trainings) * accuracy.trainings
+    repeats = _repeats(accuracy)
     space = Space.of({"candidate": range(1, len(candidates) + 1), "repeat": range(1, repeats + 1)})
     evaluate = Repeated(accuracy, tuple(trial.assignment for trial in candidates))
     objective = {

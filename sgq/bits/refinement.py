@@ -7,19 +7,23 @@ there, narrowing whatever it expects to save most bytes for the accuracy that it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtr
 
 from sgq.bits.gaussian_process import GaussianProcess
-from sgq.bits.proposals import MemoryOf, Scored, expected_saving, moved, row_keys, squashed
+from sgq.bits.proposals import MemoryOf, moved, row_keys, squashed
 from sgq.bits.space import Codes, Space
 
 NEIGHBOURS = 32
 """Random assignments looked at around each one of the way down."""
 LEAST_SAVING = 0.01
 """Below such an expected saving, as a share of the bytes, nothing is worth ten repeats."""
+LUCKS = (np.arange(100) + 0.5) / 100
+"""How lucky repeats may be, from least to most likely to be at least so: quantiles of one distribution."""
 CHEAPEST = 1e-6
 """Accuracy that narrowing costs at least: what the model expects to cost none is not free."""
 
@@ -40,18 +44,22 @@ class Known:
 class Refiner:
     """Proposes assignments below one that holds; the limit is where `Known.above` is 0."""
 
-    def __init__(self, space: Space, memory: MemoryOf, *, seed: int = 0) -> None:
+    def __init__(self, space: Space, memory: MemoryOf, *, seed: int = 0, repeats: int = 1) -> None:
+        """Propose what is then measured so many times."""
         self.space = space
         self.memory = memory
         self.seed = seed
+        self.repeats = repeats
         self._narrowable = np.array([axis.ordered for axis in space.axes])
 
     def smaller(
         self, known: Known, holding: Codes, *, excluded: Sequence[Codes], count: int
     ) -> tuple[Codes, ...]:
-        """Return up to `count` assignments to measure, by what they are expected to save below `holding`.
+        """Return up to `count` assignments to measure at once, the largest first.
 
-        None of the `excluded` ones, and none where next to nothing is expected to be saved.
+        They are those of which the smallest that holds is expected to save most below `holding`: where the
+        model is unsure, some are safer than others. None of the `excluded` ones, and none where next to
+        nothing is expected.
         """
         if count < 1 or not self._narrowable.any():
             return ()
@@ -64,20 +72,11 @@ class Refiner:
         below = packed_bytes < least_bytes
         if not below.any():
             return ()
-        scored = Scored(pool[below], packed_bytes[below], *model.predict(pool[below]))
-        memory, accuracy = np.array([least_bytes]), np.array([0.0])
-        picks: list[Codes] = []
-        while len(picks) < count and len(scored.codes):
-            worth = expected_saving(memory, accuracy, scored, 0.0, least_bytes)
-            best = int(worth.argmax())
-            if worth[best] < LEAST_SAVING * least_bytes:
-                break
-            picks.append(tuple(scored.codes[best].tolist()))
-            # The next one has to save more than this one, if the model is right about it.
-            memory = np.append(memory, scored.packed_bytes[best])
-            accuracy = np.append(accuracy, scored.mean[best])
-            scored = scored.without(best)
-        return tuple(picks)
+        pool, saved = pool[below], 1.0 - packed_bytes[below] / least_bytes
+        mean, spread = model.predict(pool)
+        chance = ndtr(mean / np.hypot(spread, model.noise / math.sqrt(self.repeats)))
+        picks = _best_together(saved, chance, count)
+        return tuple(tuple(pool[pick].tolist()) for pick in sorted(picks, key=lambda pick: saved[pick]))
 
     def _pool(self, model: GaussianProcess, start: Codes) -> np.ndarray:
         """Return the way down from `start`, and random neighbours of all that is on it."""
@@ -97,3 +96,22 @@ class Refiner:
             saved, cost = packed_bytes[0] - packed_bytes[1:], mean[0] - mean[1:]
             path.append(around[1 + int((saved / np.maximum(cost, CHEAPEST)).argmax())])
         return np.array(path)
+
+
+def _best_together(saved: np.ndarray, chance: np.ndarray, count: int) -> list[int]:
+    """Return up to `count` places of candidates, picked one by one for what each adds to those before.
+
+    That is the expected largest saving among those that hold. What holds with a smaller chance holds only
+    where all that have a larger one do: they are alike, and lucky together.
+    """
+    picks: list[int] = []
+    best = np.zeros(len(LUCKS))
+    holds = chance[:, None] >= LUCKS
+    while len(picks) < count:
+        gains = np.maximum(holds * saved[:, None] - best, 0.0).mean(1)
+        pick = int(gains.argmax())
+        if gains[pick] < LEAST_SAVING:
+            break
+        picks.append(pick)
+        best = np.maximum(best, holds[pick] * saved[pick])
+    return picks

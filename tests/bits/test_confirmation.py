@@ -36,6 +36,8 @@ def believe(monkeypatch: pytest.MonkeyPatch) -> Believe:
 
     def put(belief: Callable[[Assignment], float]) -> None:
         class Model:
+            noise = 0.0
+
             def __init__(self, space: Space) -> None:
                 self.space = space
 
