@@ -34,7 +34,7 @@ CANDIDATES = 3
 REPEATS = 10
 ROUNDS = 8
 """Rounds until one holds."""
-MOST_SMALLER = 12
+MOST_SMALLER = 18
 """Assignments below it that are measured at most."""
 SINGLE_PRECISION = 1e-5
 """So far from an accuracy may the cost model's mean be by rounding alone."""
@@ -126,9 +126,9 @@ def confirm(
     """Measure trials again, from the smallest up, until the mean of one holds the limit less its error.
 
     Up to eight rounds of three candidates, with ten repeats each or, of several trainings, as many as give
-    each training as many turns; then up to so many `smaller` ones (`sgq.bits.refinement`), three a round.
-    Where trials run out before one holds, candidates are what the cost model, taught by their repeats,
-    expects to hold below the widest assignment.
+    each training as many turns; what is below the limit after half of them has no more. Then up to so many
+    `smaller` ones (`sgq.bits.refinement`), three a round. Where trials run out before one holds, candidates
+    are what the cost model, taught by their repeats, expects to hold below the widest assignment.
     Finished repeats are in the storage beside the search, and are resumed. Ctrl-C ends it with those rounds
     that were measured, whether it strikes in one or between two.
     """
@@ -178,12 +178,47 @@ class _Rounds:
         self._workers = workers
 
     def measure(self, candidates: Sequence[Trial], study: str) -> None:
-        """Measure all repeats of some candidates, which are in a study of their own."""
-        found = _measured(candidates, self.accuracy, self._storage, study, self._workers)
-        self.measured += found.measured
-        self.left_out += found.left_out
+        """Measure the first half of the repeats of candidates, then the rest of those that may yet hold.
+
+        What is below the limit by then would have to be above it by more than its error from there on. Both
+        halves are in studies of their own.
+        """
+        repeats = _repeats(self.accuracy)
+        half = repeats // 2
         self.tried += candidates
-        self.interrupted = found.interrupted
+        found = self._repeated(candidates, study, range(1, half + 1))
+        left = [
+            trial
+            for trial in candidates
+            if len(found[trial.number]) == half and self._may_hold(found[trial.number])
+        ]
+        if left and not self.interrupted:
+            more = self._repeated(left, f"{study}-rest", range(half + 1, repeats + 1))
+            found |= {number: (*found[number], *rest) for number, rest in more.items()}
+        for trial in candidates:
+            own = found[trial.number]
+            failed = [repeat for repeat in own if repeat.accuracy is None]
+            if failed:
+                self.left_out.append(LeftOut(trial, failed[0].reason))
+            elif len(own) == (repeats if trial in left else half):
+                self.measured.append(_confirmation(trial, own))
+
+    def _may_hold(self, repeats: Sequence[Trial]) -> bool:
+        """Whether the mean of some repeats holds the limit; False where one failed."""
+        accuracies = [repeat.accuracy for repeat in repeats if repeat.accuracy is not None]
+        whole = len(accuracies) == len(repeats)
+        return whole and statistics.fmean(accuracies) >= self.least_accuracy - ROUNDING
+
+    def _repeated(
+        self, candidates: Sequence[Trial], study: str, numbers: range
+    ) -> dict[int, tuple[Trial, ...]]:
+        """Return those repeats of each candidate, by its number; fewer where Ctrl-C ended them."""
+        result = _repeated(candidates, self.accuracy, self._storage, study, self._workers, numbers)
+        self.interrupted = result.interrupted
+        return {
+            trial.number: tuple(one for one in result.trials if one.assignment["candidate"] == place)
+            for place, trial in enumerate(candidates, start=1)
+        }
 
     @property
     def chosen(self) -> Confirmation | None:
@@ -255,23 +290,23 @@ def _repeats(accuracy: DeferredAccuracy) -> int:
     return math.ceil(REPEATS / accuracy.trainings) * accuracy.trainings
 
 
-def _measured(
+def _repeated(
     candidates: Sequence[Trial],
     accuracy: DeferredAccuracy,
     storage: str | Path | None,
     study: str,
     workers: int,
-) -> Confirmed:
-    """Measure all repeats of some candidates; one of whose repeats failed is left out, with the reason."""
-    repeats = _repeats(accuracy)
-    space = Space.of({"candidate": range(1, len(candidates) + 1), "repeat": range(1, repeats + 1)})
+    numbers: range,
+) -> SearchResult:
+    """Measure the repeats of such numbers of all candidates."""
+    space = Space.of({"candidate": range(1, len(candidates) + 1), "repeat": numbers})
     evaluate = Repeated(accuracy, tuple(trial.assignment for trial in candidates))
     objective = {
         f"candidate {place}": str(dict(trial.assignment)) for place, trial in enumerate(candidates, start=1)
     }
     # A search that went on has other candidates, and so another study.
     study = f"{study}-{hashlib.sha256(repr(objective).encode()).hexdigest()[:8]}"
-    result = search(
+    return search(
         space,
         evaluate,
         nothing,
@@ -283,22 +318,17 @@ def _measured(
         resume=None,  # another process of the search may have begun them
         objective=objective,
     )
-    found: list[Confirmation] = []
-    left_out: list[LeftOut] = []
-    for place, trial in enumerate(candidates, start=1):
-        own = [repeat for repeat in result.trials if repeat.assignment["candidate"] == place]
-        failed = [repeat for repeat in own if repeat.accuracy is None]
-        if failed:
-            left_out.append(LeftOut(trial, failed[0].reason))
-        elif len(own) == repeats:
-            accuracies = tuple(repeat.accuracy or 0.0 for repeat in own)
-            item = Confirmation(trial, accuracies, *_errors_over_nodes(own))
-            if trial.accuracy is None:  # the search did not measure it
-                error = item.accuracy - item.least_accuracy
-                seconds = math.fsum(repeat.seconds for repeat in own)
-                trial = replace(trial, accuracy=item.accuracy, error=error, seconds=seconds)
-            found.append(replace(item, trial=trial))
-    return Confirmed(None, tuple(found), result.interrupted, tuple(left_out))
+
+
+def _confirmation(trial: Trial, repeats: Sequence[Trial]) -> Confirmation:
+    """Return what repeats of a trial came to; one that the search did not measure has their accuracy."""
+    accuracies = tuple(repeat.accuracy or 0.0 for repeat in repeats)
+    item = Confirmation(trial, accuracies, *_errors_over_nodes(repeats))
+    if trial.accuracy is not None:
+        return item
+    error = item.accuracy - item.least_accuracy
+    seconds = math.fsum(repeat.seconds for repeat in repeats)
+    return replace(item, trial=replace(trial, accuracy=item.accuracy, error=error, seconds=seconds))
 
 
 def _errors_over_nodes(repeats: Sequence[Trial]) -> tuple[float, float]:

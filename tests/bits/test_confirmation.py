@@ -27,6 +27,7 @@ from tests.bits.tables import CHOICES, SPACE, TOP, accuracy, memory
 from tests.bits.trainings import LEAST, LUCKY, Widths, deferred, repeats, short, uses
 
 LIMIT = 0.885
+HALF = REPEATS // 2
 Believe = Callable[[Callable[[Assignment], float]], None]
 
 
@@ -214,7 +215,19 @@ def test_the_lucky_trial_is_found_out_and_the_smallest_that_holds_again_wins(tmp
     assert chosen.accuracies == pytest.approx((TOP,) * REPEATS)
     assert chosen in measured
     assert measured[0].trial.accuracy == pytest.approx(0.91)
-    assert measured[0].accuracies == pytest.approx((0.88,) * REPEATS)
+    assert measured[0].accuracies == pytest.approx((0.88,) * HALF)
+
+
+@pytest.mark.parametrize(("first", "times"), [(-0.014, REPEATS), (-0.015, REPEATS), (-0.016, HALF)])
+def test_what_is_below_the_limit_after_half_of_its_repeats_has_no_more(
+    tmp_path: Path, believe: Believe, first: float, times: int
+) -> None:
+    believe(only({LEAST: 0.01}))
+    luck = (0.0, *(first,) * HALF, *(0.05,) * HALF)
+    _, measured = confirmed(searched(), deferred(tmp_path / "log", luck={LEAST: luck}), smaller=0)
+    assert widths(measured) == [LEAST]
+    assert len(measured[0].accuracies) == times
+    assert measured[0].accuracies[:HALF] == pytest.approx((TOP + first,) * HALF)
 
 
 def test_every_candidate_of_a_round_has_as_many_repeats_on_each_training(
@@ -225,10 +238,11 @@ def test_every_candidate_of_a_round_has_as_many_repeats_on_each_training(
     log = tmp_path / "log"
     chosen, measured = confirmed(searched(), deferred(log, *others))
     turns = [(("first", "second", "third")[place % 3], place + 1) for place in range(12)]
-    assert sorted(repeats(log)) == sorted((*turn, one) for turn in turns for one in (LUCKY, LEAST))
+    wanted = [(*turn, LEAST) for turn in turns] + [(*turn, LUCKY) for turn in turns[:6]]
+    assert sorted(repeats(log)) == sorted(wanted)
     # An accuracy counts from the float model of its training.
     assert [item.accuracies for item in measured] == [
-        pytest.approx((0.88,) * 12),
+        pytest.approx((0.88,) * 6),
         pytest.approx((TOP,) * 12),
     ]
     assert chosen == measured[1]
@@ -246,7 +260,8 @@ def test_rounds_go_on_until_one_surely_holds(tmp_path: Path, believe: Believe) -
     assert chosen is not None
     assert chosen.trial == ranked[places[0]]
     assert [item.trial for item in measured] == ranked[: rounds * CANDIDATES]
-    assert len(repeats(log)) == rounds * CANDIDATES * REPEATS
+    holding = sum(accuracy(item.trial.assignment) >= 0.825 for item in measured)
+    assert len(repeats(log)) == rounds * CANDIDATES * HALF + holding * HALF
 
 
 def test_after_all_rounds_none_holds(tmp_path: Path, believe: Believe) -> None:
@@ -363,7 +378,7 @@ def test_what_broke_below_is_not_tried_again(tmp_path: Path, believe: Believe) -
     assert chosen is not None
     assert LEAST not in widths(measured)
     assert sorted(use for use in repeats(log) if use[2] == LEAST) == [
-        ("first", repeat, LEAST) for repeat in range(1, REPEATS + 1)
+        ("first", repeat, LEAST) for repeat in range(1, HALF + 1)
     ]
 
 
@@ -385,9 +400,9 @@ def test_ctrl_c_ends_the_repeats_with_what_was_measured_and_nothing_finished_is_
     chosen, measured = confirmed(result, deferred(log), storage=storage)
     assert chosen is not None
     assert short(chosen.trial.assignment) == LEAST
-    assert len(uses(log)) == len(set(uses(log))) == 2 * REPEATS
+    assert len(uses(log)) == len(set(uses(log))) == REPEATS + HALF
     assert confirmed(result, deferred(log), storage=storage) == (chosen, measured)
-    assert len(uses(log)) == 2 * REPEATS
+    assert len(uses(log)) == REPEATS + HALF
 
 
 def test_other_candidates_are_other_repeats_with_the_seeds_that_each_has(
@@ -404,4 +419,4 @@ def test_other_candidates_are_other_repeats_with_the_seeds_that_each_has(
     assert chosen == measured[1]
     # What is measured by plan and seed is remembered so, and is not trained for again.
     assert {use for use in repeats(log) if use[2] == LEAST} == first
-    assert len(set(repeats(log))) == 2 * len(first)
+    assert len(set(repeats(log))) == len(first) + HALF
