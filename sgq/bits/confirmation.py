@@ -212,8 +212,25 @@ class _Rounds:
     def _repeated(
         self, candidates: Sequence[Trial], study: str, numbers: range
     ) -> dict[int, tuple[Trial, ...]]:
-        """Return those repeats of each candidate, by its number; fewer where Ctrl-C ended them."""
-        result = _repeated(candidates, self.accuracy, self._storage, study, self._workers, numbers)
+        """Return the repeats of such numbers of each candidate, by its own; fewer where Ctrl-C ended them."""
+        space = Space.of({"candidate": range(1, len(candidates) + 1), "repeat": numbers})
+        objective = {
+            f"candidate {place}": str(dict(trial.assignment))
+            for place, trial in enumerate(candidates, start=1)
+        }
+        result = search(
+            space,
+            Repeated(self.accuracy, tuple(trial.assignment for trial in candidates)),
+            nothing,
+            trials=space.size,
+            sampler="exhaustive",
+            storage=self._storage,
+            # A search that went on has other candidates, and so another study.
+            study=f"{study}-{hashlib.sha256(repr(objective).encode()).hexdigest()[:8]}",
+            workers=self._workers,
+            resume=None,  # another process of the search may have begun them
+            objective=objective,
+        )
         self.interrupted = result.interrupted
         return {
             trial.number: tuple(one for one in result.trials if one.assignment["candidate"] == place)
@@ -288,36 +305,6 @@ def believed_inside(result: SearchResult, least_accuracy: float) -> list[Trial]:
 def _repeats(accuracy: DeferredAccuracy) -> int:
     """Return how often each candidate is measured again: every training has as many turns."""
     return math.ceil(REPEATS / accuracy.trainings) * accuracy.trainings
-
-
-def _repeated(
-    candidates: Sequence[Trial],
-    accuracy: DeferredAccuracy,
-    storage: str | Path | None,
-    study: str,
-    workers: int,
-    numbers: range,
-) -> SearchResult:
-    """Measure the repeats of such numbers of all candidates."""
-    space = Space.of({"candidate": range(1, len(candidates) + 1), "repeat": numbers})
-    evaluate = Repeated(accuracy, tuple(trial.assignment for trial in candidates))
-    objective = {
-        f"candidate {place}": str(dict(trial.assignment)) for place, trial in enumerate(candidates, start=1)
-    }
-    # A search that went on has other candidates, and so another study.
-    study = f"{study}-{hashlib.sha256(repr(objective).encode()).hexdigest()[:8]}"
-    return search(
-        space,
-        evaluate,
-        nothing,
-        trials=space.size,
-        sampler="exhaustive",
-        storage=storage,
-        study=study,
-        workers=workers,
-        resume=None,  # another process of the search may have begun them
-        objective=objective,
-    )
 
 
 def _confirmation(trial: Trial, repeats: Sequence[Trial]) -> Confirmation:

@@ -21,9 +21,9 @@ from sgq.bits.space import Codes, Space
 NEIGHBOURS = 32
 """Random assignments looked at around each one of the way down."""
 LEAST_SAVING = 0.01
-"""Below such an expected saving, as a share of the bytes, nothing is worth ten repeats."""
+"""Below such an expected saving, as a share of the bytes, nothing is worth its repeats."""
 LUCKS = (np.arange(100) + 0.5) / 100
-"""How lucky repeats may be, from least to most likely to be at least so: quantiles of one distribution."""
+"""How lucky repeats may be, in hundredths: what has at least such a chance to hold does so then."""
 CHEAPEST = 1e-6
 """Accuracy that narrowing costs at least: what the model expects to cost none is not free."""
 

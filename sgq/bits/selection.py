@@ -19,7 +19,7 @@ from sgq.bits.trials import Trial
 from sgq.errors import SearchError
 
 TRIALS_A_SMALLER = 10
-"""For so many trials one smaller assignment is tried after them, with all its repeats."""
+"""For so many trials one smaller assignment is tried after them, with its repeats."""
 
 
 @dataclass(frozen=True)

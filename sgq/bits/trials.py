@@ -187,7 +187,7 @@ def record_of(space: Space, trial: FrozenTrial) -> Trial | None:
         error=float(attributes.get(ERROR, 0.0)),
         changed=str(attributes.get(CHANGED, "")),
         training=attributes.get(TRAINING),
-        margin=attributes[ACCURACY] - trial.values[0] if ACCURACY in attributes else None,
+        margin=None if failed or ACCURACY not in attributes else attributes[ACCURACY] - trial.values[0],
     )
 
 

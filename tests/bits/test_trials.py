@@ -13,9 +13,11 @@ from optuna.trial import FrozenTrial, TrialState
 from sgq.bits import Space
 from sgq.bits.leases import UNLEASED_S
 from sgq.bits.trials import (
+    ACCURACY,
     BUDGET,
     COPY,
     DIED_TWICE,
+    ERROR,
     MEMORY,
     MOST_DEATHS,
     OVER_MEMORY,
@@ -97,6 +99,13 @@ def test_a_trial_of_less_budget_was_stopped() -> None:
         0.25,
         accuracy(SPACE.assignment(CODES)),
     )
+
+
+def test_a_trial_whose_worker_died_before_it_told_is_no_measured_one() -> None:
+    attributes = {REASON: DIED_TWICE, MEMORY: 17.0, ACCURACY: 0.8, ERROR: 0.01}
+    found = record_of(SPACE, only(TrialState.FAIL, **attributes))
+    assert found is not None
+    assert (found.state, found.accuracy, found.margin, found.sure) == ("failed", None, None, None)
 
 
 def test_a_failed_trial_keeps_its_reason_and_its_bytes() -> None:
