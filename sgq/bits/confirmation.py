@@ -19,12 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
+from sgq.bits.candidates import believed_inside, trainings_of
 from sgq.bits.changes import Changes, independent_error, joint_error, two_way_error
 from sgq.bits.deferred import DeferredAccuracy
-from sgq.bits.front import front_of
-from sgq.bits.gaussian_process import ALL_TRAININGS, GaussianProcess
+from sgq.bits.gaussian_process import ALL_TRAININGS
 from sgq.bits.limits import ROUNDING
-from sgq.bits.proposals import squashed
 from sgq.bits.refinement import Known, Refiner
 from sgq.bits.searching import SearchResult, search
 from sgq.bits.space import Assignment, Codes, Space
@@ -36,8 +35,6 @@ ROUNDS = 8
 """Rounds until one holds."""
 MOST_SMALLER = 18
 """Assignments below it that are measured at most."""
-SINGLE_PRECISION = 1e-5
-"""So far from an accuracy may the cost model's mean be by rounding alone."""
 
 
 @dataclass(frozen=True)
@@ -259,7 +256,7 @@ def _below(result: SearchResult, rounds: _Rounds, holding: Codes, *, count: int)
         above=np.array(accuracies) - rounds.least_accuracy,
         repeats=np.array([1] * len(alone) + [len(item.accuracies) for item in again.values()]),
         trainings=np.concatenate(
-            (_trainings([once[codes] for codes in alone]), np.full(len(again), ALL_TRAININGS))
+            (trainings_of([once[codes] for codes in alone]), np.full(len(again), ALL_TRAININGS))
         ),
     )
     failed = [codes for codes, trial in once.items() if trial.state == "failed"]
@@ -274,32 +271,6 @@ def _below(result: SearchResult, rounds: _Rounds, holding: Codes, *, count: int)
     candidates = [once.get(codes, trial) for codes, trial in zip(wanted, new, strict=True)]
     most = result.limits.memory
     return [trial for trial in candidates if most is None or trial.memory <= most]
-
-
-def _trainings(trials: Sequence[Trial]) -> np.ndarray:
-    """Return the number of the training that each trial was measured on, as the cost model takes it."""
-    numbers = (trial.training for trial in trials)
-    return np.array([ALL_TRAININGS if number is None else number for number in numbers], dtype=np.int64)
-
-
-def believed_inside(result: SearchResult, least_accuracy: float) -> list[Trial]:
-    """Return trials that the cost model believes inside the limits, each larger and better than the last.
-
-    Its belief counts and not their one measurement; where it believes none to be, those measured inside do.
-    """
-    measured = [trial for trial in result.trials if trial.accuracy is not None]
-    codes = np.array([result.space.codes(trial.assignment) for trial in measured])
-    values = np.array([trial.sure for trial in measured], dtype=float)
-    model = GaussianProcess(result.space)
-    model.fit(codes, squashed(values - least_accuracy), trainings=_trainings(measured))
-    mean, _ = model.predict(codes)
-    fits = np.array([result.limits.memory is None or t.memory <= result.limits.memory for t in measured])
-    whole = np.array([trial.state == "finished" for trial in measured])
-    kept = np.flatnonzero(fits & whole & (mean >= -SINGLE_PRECISION))
-    front = kept[front_of(np.array([measured[index].memory for index in kept]), mean[kept])]
-    if len(front):
-        return [measured[index] for index in front]
-    return sorted((t for t in measured if result.holds(t)), key=lambda trial: trial.memory)
 
 
 def _repeats(accuracy: DeferredAccuracy) -> int:

@@ -3,81 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
-from sgq.bits import Evaluation, Limits, SearchResult, Space, Trial, confirmation, refinement, search
-from sgq.bits.confirmation import (
-    CANDIDATES,
-    MOST_SMALLER,
-    REPEATS,
-    ROUNDS,
-    Confirmation,
-    believed_inside,
-    confirm,
-)
+from sgq.bits import Limits, SearchResult, Trial
+from sgq.bits.candidates import believed_inside
+from sgq.bits.confirmation import CANDIDATES, MOST_SMALLER, REPEATS, ROUNDS, Confirmation, confirm
 from sgq.bits.deferred import DeferredAccuracy
-from sgq.bits.space import Assignment
-from tests.bits.tables import CHOICES, SPACE, TOP, accuracy, memory
-from tests.bits.trainings import LEAST, LUCKY, Widths, deferred, repeats, short, uses
+from tests.bits.beliefs import LIMIT, Believe, lucky, measured_before, only, searched, widths
+from tests.bits.tables import TOP, accuracy, memory
+from tests.bits.trainings import LEAST, LUCKY, deferred, repeats, short, uses
 
-LIMIT = 0.885
 HALF = REPEATS // 2
-Believe = Callable[[Callable[[Assignment], float]], None]
-
-
-@pytest.fixture
-def believe(monkeypatch: pytest.MonkeyPatch) -> Believe:
-    """Let the cost model believe in so much accuracy above the limit (below it: less than 0)."""
-
-    def put(belief: Callable[[Assignment], float]) -> None:
-        class Model:
-            noise = 0.0
-
-            def __init__(self, space: Space) -> None:
-                self.space = space
-
-            def fit(
-                self,
-                codes: np.ndarray,
-                values: np.ndarray,
-                *,
-                trainings: np.ndarray,
-                repeats: np.ndarray | None = None,
-            ) -> None:
-                assert codes.shape == (len(values), len(self.space.axes))
-                assert repeats is None or repeats.shape == values.shape
-                assert trainings.shape == values.shape
-
-            def mean(self, codes: np.ndarray) -> np.ndarray:
-                return np.array([belief(self.space.assignment(row)) for row in codes.tolist()])
-
-            def predict(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-                return self.mean(codes), np.full(len(codes), 1e-9)
-
-        monkeypatch.setattr(confirmation, "GaussianProcess", Model)
-        monkeypatch.setattr(refinement, "GaussianProcess", Model)
-
-    return put
-
-
-def only(beliefs: Mapping[Widths, float]) -> Callable[[Assignment], float]:
-    return lambda assignment: beliefs.get(short(assignment), -1.0)
-
-
-def searched(
-    evaluate: Callable[[Assignment], float | Evaluation] = accuracy,
-    *,
-    least: float = LIMIT,
-    **limits: float,
-) -> SearchResult:
-    """Return all 81 assignments, measured."""
-    return search(CHOICES, evaluate, memory, 81, "exhaustive", {"accuracy": least, **limits})
 
 
 def confirmed(
@@ -91,15 +30,6 @@ def confirmed(
     found = confirm(result, evaluation, least_accuracy=least, storage=storage, study="bits", smaller=smaller)
     assert not found.interrupted
     return found.chosen, found.measured
-
-
-def widths(trials: Any) -> list[Widths]:
-    return [short(getattr(item, "trial", item).assignment) for item in trials]
-
-
-def lucky(assignment: Assignment) -> float:
-    """Return the accuracy of the table, three points too much of one assignment."""
-    return accuracy(assignment) + 0.03 * (short(assignment) == LUCKY)
 
 
 # What is surely inside.
@@ -137,72 +67,6 @@ def test_a_limit_that_only_rounding_misses_is_held(tmp_path: Path, believe: Beli
     result = searched()
     assert confirmed(result, deferred(tmp_path / "a"), least=TOP + 1e-12)[0] is not None
     assert confirmed(result, deferred(tmp_path / "b"), least=TOP + 1e-6)[0] is None
-
-
-# Which trials are measured again.
-
-
-def test_candidates_rise_in_memory_and_in_believed_accuracy(believe: Believe) -> None:
-    beliefs = {
-        (2, 2, 2, 2): -0.001,  # 20 bytes, but outside
-        (4, 2, 2, 2): 0.01,  # 22
-        (2, 4, 2, 2): 0.01,  # 24: not better
-        (2, 2, 4, 2): 0.02,  # 26
-        (4, 4, 2, 2): 0.03,  # 26 as well, and better
-        (2, 2, 2, 4): 0.025,  # 28: worse
-        (8, 8, 8, 8): 0.04,
-    }
-    believe(only(beliefs))
-    assert widths(believed_inside(searched(), LIMIT)) == [(4, 2, 2, 2), (4, 4, 2, 2), (8, 8, 8, 8)]
-
-
-def test_candidates_are_what_is_believed_inside_and_not_what_was_measured_there(believe: Believe) -> None:
-    result = searched(lucky)
-    assert result.best is not None
-    assert short(result.best.assignment) == LUCKY
-    believe(lambda assignment: accuracy(assignment) - LIMIT)
-    assert widths(believed_inside(result, LIMIT)) == [LEAST]
-
-    def unlucky(assignment: Assignment) -> float:
-        return accuracy(assignment) - 0.1 * (short(assignment) == LEAST)
-
-    assert widths(believed_inside(searched(unlucky), LIMIT)) == [LEAST]
-
-
-def test_the_cost_model_itself_finds_the_candidates_of_a_table() -> None:
-    found = believed_inside(searched(lucky), LIMIT)
-    assert widths(found)[:2] == [LUCKY, LEAST]
-    sizes = [trial.memory for trial in found]
-    assert sizes == sorted(set(sizes))
-
-
-def test_what_failed_or_was_stopped_early_is_no_candidate(believe: Believe) -> None:
-    def evaluate(assignment: Assignment) -> Evaluation:
-        if short(assignment) == LUCKY:
-            raise RuntimeError("broken")
-        return Evaluation(accuracy(assignment), 0.25 if short(assignment) == LEAST else 1.0)
-
-    believe(only({LUCKY: 0.01, LEAST: 0.02, (8, 4, 8, 4): 0.03}))
-    assert widths(believed_inside(searched(evaluate), LIMIT)) == [(8, 4, 8, 4)]
-
-
-def test_nothing_above_a_memory_limit_is_a_candidate(believe: Believe) -> None:
-    believe(lambda assignment: memory(assignment) / 1000)
-    found = believed_inside(searched(least=0.7, memory=40), 0.7)
-    sizes = {memory(SPACE.assignment(codes)) for codes in SPACE.every()}
-    assert [trial.memory for trial in found] == sorted(size for size in sizes if size <= 40)
-    # A drop counts from the widest one, which is measured although it is too large.
-    result = search(CHOICES, accuracy, memory, 81, limit={"accuracy_drop": 0.2, "memory": 40})
-    assert max(trial.memory for trial in result.trials) == 80
-    assert max(trial.memory for trial in believed_inside(result, 0.7)) == 40
-
-
-def test_where_nothing_is_believed_inside_those_measured_inside_are_candidates(believe: Believe) -> None:
-    believe(lambda assignment: -0.01)
-    result = searched(lucky, memory=60)
-    found = believed_inside(result, LIMIT)
-    assert set(widths(found)) == {LUCKY, LEAST, (8, 4, 8, 4), (4, 8, 8, 4)}
-    assert [trial.memory for trial in found] == [50, 52, 56, 60]
 
 
 # Rounds of repeats.
@@ -323,13 +187,6 @@ def test_one_that_cannot_be_measured_again_does_not_end_the_rounds(tmp_path: Pat
 
 
 # Below what holds.
-
-
-def measured_before(*widths: Widths) -> SearchResult:
-    """Return a search that measured the widest assignment and those."""
-    result = searched()
-    wanted = {(8, 8, 8, 8), *widths}
-    return replace(result, trials=tuple(t for t in result.trials if short(t.assignment) in wanted))
 
 
 def test_what_the_search_never_measured_is_found_below_what_holds(tmp_path: Path, believe: Believe) -> None:

@@ -1,0 +1,45 @@
+"""Which trials of a search may be inside an accuracy limit: those that the cost model believes to be.
+
+One measurement of many around a limit is there by luck; the model weighs it against all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sgq.bits.front import front_of
+from sgq.bits.gaussian_process import ALL_TRAININGS, GaussianProcess
+from sgq.bits.proposals import squashed
+from sgq.bits.searching import SearchResult
+from sgq.bits.trials import Trial
+
+SINGLE_PRECISION = 1e-5
+"""So far from an accuracy may the cost model's mean be by rounding alone."""
+
+
+def believed_inside(result: SearchResult, least_accuracy: float) -> list[Trial]:
+    """Return trials that the cost model believes inside the limits, each larger and better than the last.
+
+    Its belief counts and not their one measurement; where it believes none to be, those measured inside do.
+    """
+    measured = [trial for trial in result.trials if trial.accuracy is not None]
+    codes = np.array([result.space.codes(trial.assignment) for trial in measured])
+    values = np.array([trial.sure for trial in measured], dtype=float)
+    model = GaussianProcess(result.space)
+    model.fit(codes, squashed(values - least_accuracy), trainings=trainings_of(measured))
+    mean, _ = model.predict(codes)
+    fits = np.array([result.limits.memory is None or t.memory <= result.limits.memory for t in measured])
+    whole = np.array([trial.state == "finished" for trial in measured])
+    kept = np.flatnonzero(fits & whole & (mean >= -SINGLE_PRECISION))
+    front = kept[front_of(np.array([measured[index].memory for index in kept]), mean[kept])]
+    if len(front):
+        return [measured[index] for index in front]
+    return sorted((t for t in measured if result.holds(t)), key=lambda trial: trial.memory)
+
+
+def trainings_of(trials: Sequence[Trial]) -> np.ndarray:
+    """Return the number of the training that each trial was measured on, as the cost model takes it."""
+    numbers = (trial.training for trial in trials)
+    return np.array([ALL_TRAININGS if number is None else number for number in numbers], dtype=np.int64)
