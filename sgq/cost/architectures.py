@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ which the machine is fast and slow."""
 PROBE_NODES = 64
 """Points of the cloud that ranges are found on: how many there are changes nothing about the program."""
 SETTINGS = TimingSettings(rounds=15, warmup=2, attempts=2, least_sample_s=2e-3)
+LEARNING = replace(SETTINGS, attempts=1)
+"""Of what a predictor learns from: thousands even the noise of each one out, and half the samples do."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def measure_random(
     part: str,
     seed: int,
     space: GenotypeSpace | None = None,
-    settings: TimingSettings = SETTINGS,
+    settings: TimingSettings = LEARNING,
     pace: Pace | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> list[MeasuredArchitecture]:
