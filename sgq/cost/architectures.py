@@ -34,7 +34,8 @@ TOGETHER = 48
 which the machine is fast and slow."""
 PROBE_NODES = 64
 """Points of the cloud that ranges are found on: how many there are changes nothing about the program."""
-SETTINGS = TimingSettings(rounds=15, warmup=2, attempts=2, least_sample_s=2e-3)
+SETTINGS = TimingSettings(rounds=15, warmup=2, attempts=2, least_sample_s=2e-3, halfway_s=2e-3)
+"""A frame is many small calls: up to some milliseconds most of it goes by the pace of one thread."""
 LEARNING = replace(SETTINGS, attempts=1)
 """Of what a predictor learns from: thousands even the noise of each one out, and half the samples do."""
 

@@ -1,24 +1,24 @@
 """How fast the machine is at the moment: on shared hardware that changes by the second.
 
-Three fixed calls tell: a matrix product, the nearest neighbours of some points on integers, both on all
-threads, and a loop of the interpreter on one. They run before and after a sample; by how much they take
+Two fixed calls tell: the nearest neighbours of some points on integers, on all threads, and small torch
+operations and a loop of the interpreter, on one. They run before and after a sample; by how much they take
 longer than usual, so does the sample, and dividing by that gives what it takes at the machine's usual pace.
-Where neighbours on the same hardware slow a machine down by half, and no counter of the system says so, what
-is measured twice agrees several times better than without.
+They are told apart because what slows a machine down is: while one thread has a core to itself, it runs up to
+twice as fast as usual, and in the same seconds what both threads share may be slower. A short call goes by
+the one, a long one by the other. No counter of the system says any of this.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 Call = Callable[[], object]
 
-PRODUCT_SIZE = 256
 POINTS, POINT_CHANNELS, POINT_BITS, NEIGHBOURS = 512, 16, 8, 20
-ADDITIONS = 3000
+SMALL, LAUNCHES, ADDITIONS = 64, 40, 1000
+"""Numbers that a small operation adds to, how many of those there are, and what the interpreter adds up."""
 WATCHED_S = 10.0
 """How long the machine is watched for its usual pace."""
 LEAST_ROUNDS, MOST_ROUNDS = 20, 2000
@@ -26,16 +26,19 @@ LEAST_ROUNDS, MOST_ROUNDS = 20, 2000
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of the reference calls: a matrix product, nearest neighbours, and a loop of the interpreter."""
+    """Seconds of the reference calls: nearest neighbours on all threads, small operations on one."""
 
-    product_s: float
-    neighbours_s: float
-    interpreter_s: float
+    all_threads_s: float
+    one_thread_s: float
 
-    def slowness(self, now: Pace) -> float:
-        """Return how many times longer than in this pace calls take in another one."""
-        ratios = [getattr(now, field.name) / getattr(self, field.name) for field in fields(self)]
-        return math.prod(ratios) ** (1.0 / len(ratios))
+    def slowness(self, now: Pace, *, alone: float) -> float:
+        """Return how many times longer than in this pace a call takes in another one.
+
+        `alone` is the part of it, 0 to 1, that goes by the pace of one thread.
+        """
+        all_threads, one_thread = now.all_threads_s / self.all_threads_s, now.one_thread_s / self.one_thread_s
+        slowness: float = all_threads ** (1.0 - alone) * one_thread**alone
+        return slowness
 
 
 def reference_calls() -> Mapping[str, Call]:
@@ -45,20 +48,18 @@ def reference_calls() -> Mapping[str, Call]:
     from sgq.cost.running import runnable
     from sgq.cost.work import Work
 
-    left, right = torch.ones(2, PRODUCT_SIZE, PRODUCT_SIZE)
-    result = torch.empty(PRODUCT_SIZE, PRODUCT_SIZE)
+    few = torch.ones(SMALL)
 
-    def product() -> None:
-        torch.mm(left, right, out=result)
-
-    def interpreter() -> int:
+    def one_thread() -> int:
+        for _ in range(LAUNCHES):
+            torch.add(few, 1.0)
         total = 0
         for number in range(ADDITIONS):
             total += number
         return total
 
     nearest = Work("integer", "knn", "knn", POINTS, POINTS * NEIGHBOURS, POINT_CHANNELS, 0, POINT_BITS)
-    return {"product_s": product, "neighbours_s": runnable(nearest), "interpreter_s": interpreter}
+    return {"all_threads_s": runnable(nearest), "one_thread_s": one_thread}
 
 
 def usual_pace(seconds: float = WATCHED_S) -> Pace:
@@ -70,7 +71,7 @@ def usual_pace(seconds: float = WATCHED_S) -> Pace:
         call()
     start = time.perf_counter()
     rounds: dict[str, list[float]] = {name: [] for name in calls}
-    counted = rounds["interpreter_s"]
+    counted = rounds["one_thread_s"]
     while len(counted) < LEAST_ROUNDS or (
         time.perf_counter() - start < seconds and len(counted) < MOST_ROUNDS
     ):

@@ -85,9 +85,8 @@ class FingerprintPart(Part):
 class PacePart(Part):
     """See `sgq.cost.pace.Pace`."""
 
-    product_s: Positive
-    neighbours_s: Positive
-    interpreter_s: Positive
+    all_threads_s: Positive
+    one_thread_s: Positive
 
 
 class PeaksPart(Part):

@@ -43,7 +43,8 @@ class TimingSettings:
     `attempts` bounds how often a call is measured, each time in twice as many rounds and added to what is
     there, while it is noisy: too few samples were undisturbed, or the error of their median is above
     `wide_error` of it. A call that has been measured for `most_s` is not measured again. Calls shorter than
-    `least_sample_s` are looped; a disturbed sample is taken again at once, up to `retries` times.
+    `least_sample_s` are looped; a disturbed sample is taken again at once, up to `retries` times. At a pace
+    a call of `halfway_s` goes by that of one thread as much as by that of all, a shorter one by more.
     """
 
     rounds: int = 11
@@ -53,6 +54,7 @@ class TimingSettings:
     most_s: float = 1.0
     least_sample_s: float = 200e-6
     retries: int = 5
+    halfway_s: float = 100e-6
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured."""
@@ -140,7 +142,9 @@ def time_calls(
         )
         for place, name in enumerate(open_calls):
             spent_s[name] += sum(taken[name].rounds_s)
-            slowness = repeat(1.0) if pace is None else _slowness(pace, taken, place)
+            seconds = statistics.median(taken[name].rounds_s) / loops[name]
+            alone = settings.halfway_s / (settings.halfway_s + seconds)
+            slowness = repeat(1.0) if pace is None else _slowness(pace, taken, place, alone)
             samples[name] += [
                 Sample(seconds / loops[name] / slow, waited / seconds if seconds > 0.0 else 0.0)
                 for seconds, waited, slow in zip(
@@ -166,7 +170,7 @@ def _between_looks(calls: Mapping[str, Call]) -> dict[str, Call]:
     return every | look(len(calls))
 
 
-def _slowness(pace: Pace, taken: Mapping[str, Latency], place: int) -> Iterator[float]:
+def _slowness(pace: Pace, taken: Mapping[str, Latency], place: int, alone: float) -> Iterator[float]:
     """Yield, round by round, how much slower than at its pace the machine was around the call at a place."""
     looks = [
         taken[_look_name(at, field.name)].rounds_s for at in (place, place + 1) for field in fields(Pace)
@@ -174,7 +178,7 @@ def _slowness(pace: Pace, taken: Mapping[str, Latency], place: int) -> Iterator[
     count = len(fields(Pace))
     for seconds in zip(*looks, strict=True):
         before, after = Pace(*seconds[:count]), Pace(*seconds[count:])
-        yield math.sqrt(pace.slowness(before) * pace.slowness(after))
+        yield math.sqrt(pace.slowness(before, alone=alone) * pace.slowness(after, alone=alone))
 
 
 def _look_name(place: int, field: str) -> str:

@@ -191,18 +191,51 @@ def test_real_calls_take_time() -> None:
     assert 1 <= found["sum"].count <= 3
 
 
-def test_samples_are_those_at_the_usual_pace() -> None:
-    """A machine that is three times slower from the fourth round on, which its reference calls show."""
+@pytest.mark.parametrize(
+    ("slower", "expected"),
+    [
+        ({"all_threads_s": 3.0, "one_thread_s": 3.0}, 12.0 / 3.0),
+        ({"all_threads_s": 1.0, "one_thread_s": 9.0}, 12.0 / 9.0**0.25),
+        ({"all_threads_s": 9.0, "one_thread_s": 1.0}, 12.0 / 9.0**0.75),
+    ],
+)
+def test_samples_are_those_at_the_usual_pace(slower: dict[str, float], expected: float) -> None:
+    """A call of 12 s, three times what goes half by the pace of one thread: a quarter of it does."""
     machine = Machine()
-    slow = itertools.count()
+    pace = Pace(all_threads_s=2.0, one_thread_s=0.5)
 
-    def reference(seconds: float) -> Callable[[], None]:
+    def reference(name: str, usual_s: float) -> Callable[[], None]:
         def run() -> None:
-            machine.now_s += seconds * (3.0 if next(slow) >= 12 else 1.0)
+            machine.now_s += usual_s * slower[name]
 
         return run
 
-    pace = Pace(product_s=2.0, neighbours_s=1.0, interpreter_s=0.5)
+    calls = {name: reference(name, seconds) for name, seconds in asdict(pace).items()}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(timing, "reference_calls", lambda: calls)
+        found = time_calls(
+            {"call": machine.call("call", *FIRST, 12.0)},
+            replace(LONG, rounds=6, halfway_s=4.0),
+            clock=machine.clock,
+            waiting=machine.waiting,
+            pace=pace,
+        )
+    assert found["call"].median_s == pytest.approx(expected)
+    assert found["call"].count == 6
+
+
+def test_each_sample_is_at_the_pace_around_it() -> None:
+    """A machine that is three times slower from the fourth round on, which its reference calls show."""
+    machine = Machine()
+    looks = itertools.count()
+
+    def reference(seconds: float) -> Callable[[], None]:
+        def run() -> None:
+            machine.now_s += seconds * (3.0 if next(looks) >= 8 else 1.0)
+
+        return run
+
+    pace = Pace(all_threads_s=2.0, one_thread_s=0.5)
     calls = {name: reference(seconds) for name, seconds in asdict(pace).items()}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(timing, "reference_calls", lambda: calls)
@@ -213,14 +246,16 @@ def test_samples_are_those_at_the_usual_pace() -> None:
             waiting=machine.waiting,
             pace=pace,
         )
-    # Four looks at three references before the machine slows down: two rounds of them, before and after.
-    assert found["call"] == Timing(6, 4.0, 4.0, 4.0)
+    # Four looks at two references before the machine slows down: two rounds of them, before and after.
+    assert found["call"].median_s == pytest.approx(4.0)
+    assert found["call"].upper_quartile_s == pytest.approx(4.0)
 
 
-def test_a_pace_that_is_half_as_fast_halves_the_seconds() -> None:
-    usual, now = Pace(1.0, 3.0, 4.0), Pace(4.0, 6.0, 4.0)
-    assert usual.slowness(now) == pytest.approx(2.0)
-    assert usual.slowness(usual) == 1.0
+@pytest.mark.parametrize(("alone", "expected"), [(0.0, 4.0), (0.5, 1.0), (1.0, 0.25)])
+def test_slowness_is_of_one_thread_or_of_all(alone: float, expected: float) -> None:
+    usual, now = Pace(1.0, 4.0), Pace(4.0, 1.0)
+    assert usual.slowness(now, alone=alone) == pytest.approx(expected)
+    assert usual.slowness(usual, alone=alone) == 1.0
 
 
 def test_the_usual_pace_is_measured_here() -> None:
