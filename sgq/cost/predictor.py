@@ -30,7 +30,7 @@ class PredictorShape:
     layer: Layer = "gin"
     layers: int = 3
     width: int = 64
-    dropout: float = 0.1
+    dropout: float = 0.2
 
 
 @dataclass(frozen=True)
