@@ -13,6 +13,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -102,6 +103,7 @@ def _trained(predictor: Predictor, batch: Batch, targets: Tensor, settings: FitS
     steps = settings.epochs * math.ceil(len(training) / settings.batch)
     stays = 1.0 - 1.0 / max(1.0, AVERAGED * steps)
     averaged = AveragedModel(predictor, multi_avg_fn=get_ema_multi_avg_fn(stays))
+    average = cast(Predictor, averaged.module)
     checked, wanted = batch.part(validating), targets[validating]
     best = Fitted(copy.deepcopy(predictor), _validated(predictor, checked, wanted), 0)
     for epoch in range(1, settings.epochs + 1):
@@ -113,9 +115,9 @@ def _trained(predictor: Predictor, batch: Batch, targets: Tensor, settings: FitS
             optimiser.step()
             averaged.update_parameters(predictor)
         schedule.step()
-        found = _validated(averaged.module, checked, wanted)
+        found = _validated(average, checked, wanted)
         if sum(found) < sum(best.validation_mape):
-            best = Fitted(copy.deepcopy(averaged.module), found, epoch)
+            best = Fitted(copy.deepcopy(average), found, epoch)
     return replace(best, predictor=best.predictor.eval())
 
 
