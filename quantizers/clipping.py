@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from quantizers.affine import AffineParameters, affine_parameters, dequantize, quantize
 from quantizers.groups import GroupedValues
 from quantizers.spec import QuantizerSpec
+
+AT_ONCE = 10
+"""How many ranges of each group have their parameters computed together."""
 
 
 def best_range(
@@ -56,21 +61,22 @@ def least_error_range(
     Tried are `widest` shrunk, at both ends together, by 1, 1 - 1/candidates, … 1/candidates; of equal
     errors the wider range wins. `bits` is one width or one a group.
     """
-    lower, upper = widest
-    best_lower, best_upper, least_error = lower, upper, None
-    for step in range(candidates, 0, -1):
-        shrunk_lower, shrunk_upper = lower * (step / candidates), upper * (step / candidates)
-        parameters = affine_parameters(
-            shrunk_lower, shrunk_upper, bits=bits, symmetric=symmetric, signed=signed
-        )
-        error = squared_error(data, parameters)
-        if least_error is None:
-            least_error = error
-            continue
-        better = error < least_error
-        best_lower = torch.where(better, shrunk_lower, best_lower)
-        best_upper = torch.where(better, shrunk_upper, best_upper)
-        least_error = torch.minimum(error, least_error)
+    best_lower, best_upper = widest
+    least_error = torch.full_like(best_lower, torch.inf)
+    shares = torch.arange(candidates, 0, -1, dtype=best_lower.dtype, device=best_lower.device) / candidates
+    for first in range(0, candidates, AT_ONCE):
+        some = shares[first : first + AT_ONCE]
+        lower, upper = (some.unsqueeze(1) * end for end in widest)
+        parameters = affine_parameters(lower, upper, bits=bits, symmetric=symmetric, signed=signed)
+        for place in range(len(some)):
+            tried = replace(
+                parameters, scale=parameters.scale[place], zero_point=parameters.zero_point[place]
+            )
+            error = squared_error(data, tried)
+            better = error < least_error
+            best_lower = torch.where(better, lower[place], best_lower)
+            best_upper = torch.where(better, upper[place], best_upper)
+            least_error = torch.minimum(error, least_error)
     return best_lower, best_upper
 
 
