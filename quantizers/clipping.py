@@ -63,10 +63,10 @@ def least_error_range(
     """
     best_lower, best_upper = widest
     least_error = torch.full_like(best_lower, torch.inf)
-    shares = torch.arange(candidates, 0, -1, dtype=best_lower.dtype, device=best_lower.device) / candidates
+    shares = [step / candidates for step in range(candidates, 0, -1)]
     for first in range(0, candidates, AT_ONCE):
         some = shares[first : first + AT_ONCE]
-        lower, upper = (some.unsqueeze(1) * end for end in widest)
+        lower, upper = (torch.stack([share * end for share in some]) for end in widest)
         parameters = affine_parameters(lower, upper, bits=bits, symmetric=symmetric, signed=signed)
         for place in range(len(some)):
             tried = replace(

@@ -34,10 +34,12 @@ TOGETHER = 48
 which the machine is fast and slow."""
 PROBE_NODES = 64
 """Points of the cloud that ranges are found on: how many there are changes nothing about the program."""
-SETTINGS = TimingSettings(rounds=15, warmup=2, attempts=2, least_sample_s=2e-3, halfway_s=2e-3)
-"""A frame is many small calls: up to some milliseconds most of it goes by the pace of one thread."""
+SETTINGS = TimingSettings(rounds=15, warmup=2, attempts=2, least_sample_s=2e-3)
 LEARNING = replace(SETTINGS, attempts=1)
-"""Of what a predictor learns from: thousands even the noise of each one out, and half the samples do."""
+"""Of what a predictor learns from: most noise is between one pass and the next (7 % beside 2 % within one),
+and more samples in the same pass do not even that out."""
+HALFWAY_S = 2e-3
+"""See `time_calls`: a frame is many small calls, and goes by the pace of one thread for longer than those."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ def measure_architectures(
     for one in frames:  # a lowered model is recorded at its first frame and bound at its second
         one.call()
         one.call()
-    timings = time_calls({str(place): one.call for place, one in enumerate(frames)}, settings, pace=pace)
+    calls = {str(place): one.call for place, one in enumerate(frames)}
+    timings = time_calls(calls, settings, pace=pace, halfway_s=HALFWAY_S)
     peaks = [measure_peak(one.call, resident_bytes=stored_bytes(one.resident())).peak_bytes for one in frames]
     return [(timings[str(place)], peak) for place, peak in enumerate(peaks)]
 

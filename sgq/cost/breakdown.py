@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sgq.cost.calls import HEAD, Calls, calls_of
 from sgq.cost.pace import Pace
 from sgq.cost.peak_memory import peak_memory
 from sgq.cost.pricing import Price, Pricer, packed_bytes
-from sgq.cost.timing import THOROUGH, Timing, TimingSettings, time_calls
+from sgq.cost.timing import Timing, TimingSettings, time_calls
 from sgq.cost.work import Call
 from sgq.cost.workload import Workload
 from sgq.models.genotype import (
@@ -56,11 +56,7 @@ def measured_cost(
 
     settings = settings or SETTINGS
     calls = calls_of(genotype, workload).calls
-    alone = time_calls(
-        {str(at): runnable(call.work) for at, call in enumerate(calls)},
-        replace(settings, halfway_s=THOROUGH.halfway_s),
-        pace=pace,
-    )
+    alone = time_calls({str(at): runnable(call.work) for at, call in enumerate(calls)}, settings, pace=pace)
     [(frame, peak)] = measure_architectures([genotype], workload, settings=settings, pace=pace)
     return MeasuredCost(tuple(alone[str(at)] for at in range(len(calls))), frame, peak, pace is not None)
 

@@ -34,6 +34,8 @@ WHISKER = 1.5
 LEAST_SAMPLES = 4
 """With fewer there is no telling outliers from the rest."""
 MOST_LOOPS = 10**6
+HALFWAY_S = 100e-6
+"""A kernel's call so long goes by the pace of one thread as much as by that of all, a shorter one by more."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,7 @@ class TimingSettings:
     `attempts` bounds how often a call is measured, each time in twice as many rounds and added to what is
     there, while it is noisy: too few samples were undisturbed, or the error of their median is above
     `wide_error` of it. A call that has been measured for `most_s` is not measured again. Calls shorter than
-    `least_sample_s` are looped; a disturbed sample is taken again at once, up to `retries` times. At a pace
-    a call of `halfway_s` goes by that of one thread as much as by that of all, a shorter one by more.
+    `least_sample_s` are looped; a disturbed sample is taken again at once, up to `retries` times.
     """
 
     rounds: int = 11
@@ -54,7 +55,6 @@ class TimingSettings:
     most_s: float = 1.0
     least_sample_s: float = 200e-6
     retries: int = 5
-    halfway_s: float = 100e-6
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured."""
@@ -107,12 +107,14 @@ def time_calls(
     clock: Clock = time.perf_counter,
     waiting: Clock | None = None,
     pace: Pace | None = None,
+    halfway_s: float = HALFWAY_S,
 ) -> dict[str, Timing]:
     """Return the timing of each call, all of them measured in turn.
 
     A call's first run does not count: it may compile, or make what later runs read. `waiting` tells how many
     seconds this process has been kept from running so far (default: what the system says). With a `pace`,
-    seconds are those at that pace (see `sgq.cost.pace`); without, as they were.
+    seconds are those at that pace (see `sgq.cost.pace`); without, as they were. A call of `halfway_s` goes by
+    the pace of one thread as much as by that of all, a shorter one by more.
     """
     from sgq.runtime.measuring import interleaved_latency
 
@@ -142,8 +144,8 @@ def time_calls(
         )
         for place, name in enumerate(open_calls):
             spent_s[name] += sum(taken[name].rounds_s)
-            seconds = statistics.median(taken[name].rounds_s) / loops[name]
-            alone = settings.halfway_s / (settings.halfway_s + seconds)
+            usual_s = statistics.median(taken[name].rounds_s) / loops[name]
+            alone = halfway_s / (halfway_s + usual_s)
             slowness = repeat(1.0) if pace is None else _slowness(pace, taken, place, alone)
             samples[name] += [
                 Sample(seconds / loops[name] / slow, waited / seconds if seconds > 0.0 else 0.0)

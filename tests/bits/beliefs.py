@@ -1,4 +1,4 @@
-"""Searches of a table, and a cost model that believes what a test says."""
+"""Searches of a table, and what a test lets the cost model believe of assignments."""
 
 from __future__ import annotations
 
@@ -6,50 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import pytest
-
-from sgq.bits import Evaluation, SearchResult, Space, candidates, refinement, search
+from sgq.bits import Evaluation, SearchResult, search
 from sgq.bits.space import Assignment
 from tests.bits.tables import CHOICES, accuracy, memory
 from tests.bits.trainings import LUCKY, Widths, short
 
 LIMIT = 0.885
 Believe = Callable[[Callable[[Assignment], float]], None]
-
-
-def believing(monkeypatch: pytest.MonkeyPatch) -> Believe:
-    """Return how to let the cost model believe in so much accuracy above the limit (below: less than 0)."""
-
-    def put(belief: Callable[[Assignment], float]) -> None:
-        class Model:
-            noise = 0.0
-
-            def __init__(self, space: Space) -> None:
-                self.space = space
-
-            def fit(
-                self,
-                codes: np.ndarray,
-                values: np.ndarray,
-                *,
-                trainings: np.ndarray,
-                repeats: np.ndarray | None = None,
-            ) -> None:
-                assert codes.shape == (len(values), len(self.space.axes))
-                assert repeats is None or repeats.shape == values.shape
-                assert trainings.shape == values.shape
-
-            def mean(self, codes: np.ndarray) -> np.ndarray:
-                return np.array([belief(self.space.assignment(row)) for row in codes.tolist()])
-
-            def predict(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-                return self.mean(codes), np.full(len(codes), 1e-9)
-
-        monkeypatch.setattr(candidates, "GaussianProcess", Model)
-        monkeypatch.setattr(refinement, "GaussianProcess", Model)
-
-    return put
 
 
 def only(beliefs: Mapping[Widths, float]) -> Callable[[Assignment], float]:

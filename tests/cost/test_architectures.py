@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sgq.cost import Workload, architectures
+from sgq.cost import Workload, architectures, timing
 from sgq.cost.architectures import (
     drawn,
     frames_of,
@@ -15,7 +16,7 @@ from sgq.cost.architectures import (
     measure_random,
 )
 from sgq.cost.measurements import read_measurements
-from sgq.cost.timing import TimingSettings
+from sgq.cost.timing import Timing, TimingSettings, time_calls
 from sgq.models.dgcnn import dgcnn
 from sgq.models.genotype import Genotype, Head
 from sgq.models.genotype_sampling import GenotypeSpace, with_bits
@@ -35,11 +36,24 @@ def test_a_frame_is_logits_of_the_workload(bits: int) -> None:
 
 
 def test_latency_and_peak_are_those_of_a_frame() -> None:
-    [(timing, peak), (_, narrow)] = measure_architectures(
+    [(latency, peak), (_, narrow)] = measure_architectures(
         [dgcnn(4), with_bits(dgcnn(4), 8)], TINY, settings=QUICK
     )
-    assert timing.median_s > 0
+    assert latency.median_s > 0
     assert peak > narrow > 10_000
+
+
+def test_frames_go_by_the_pace_of_one_thread_for_longer_than_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def timed(calls: Any, settings: TimingSettings, **given: Any) -> dict[str, Timing]:
+        asked.append(given["halfway_s"])
+        return time_calls(calls, settings, **given)
+
+    monkeypatch.setattr(architectures, "time_calls", timed)
+    measure_architectures([dgcnn(4)], TINY, settings=QUICK)
+    assert asked == [architectures.HALFWAY_S]
+    assert architectures.HALFWAY_S > timing.HALFWAY_S
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
