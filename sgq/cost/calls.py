@@ -65,9 +65,12 @@ def pieces_of(genotype: Genotype, workload: Workload) -> tuple[Piece, ...]:
         if stage.idle:
             continue
         operation = stage.operation
-        wanted = stage.joined or ((stage.read,) if stage.added is None else (stage.read, stage.added))
-        reads = tuple([one.made_by for one in wanted])
-        features = tuple([values[number] for number in reads])
+        if stage.joined or stage.added is not None:
+            reads = tuple([one.made_by for one in stage.joined or (stage.read, stage.added)])
+            features = tuple([values[number] for number in reads])
+        else:
+            reads = (stage.read.made_by,)
+            features = (values[reads[0]],)
         if isinstance(operation, Sample):
             if operation.k > workload.nodes and not workload.has_edges:
                 raise ModelError(

@@ -69,16 +69,17 @@ def peak_of(pieces: Sequence[Piece], held: Sequence[StageMemory], workload: Work
     alive = highest = neighbours = 0
     beside = value_bytes(pieces[-1].setting.made, integer=True) if integer else 0
     worst: int | None = None
-    for piece, memory in zip(pieces, held, strict=True):
+    for piece, (weight_bytes, highest_bytes, change_bytes, beside_bytes) in zip(pieces, held, strict=True):
         if not integer and piece.setting.samples:
             # On torch neighbours are kept until the next are sampled.
             alive -= neighbours
-            neighbours = memory.change_bytes
-        resident += memory.weight_bytes
-        beside = max(beside, memory.beside_bytes)
-        if alive + memory.highest_bytes > highest:
-            highest, worst = alive + memory.highest_bytes, piece.position
-        alive += memory.change_bytes
+            neighbours = change_bytes
+        resident += weight_bytes
+        if beside_bytes > beside:
+            beside = beside_bytes
+        if alive + highest_bytes > highest:
+            highest, worst = alive + highest_bytes, piece.position
+        alive += change_bytes
     return PeakMemory(resident + highest + beside, resident, worst)
 
 

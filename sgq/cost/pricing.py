@@ -132,9 +132,9 @@ class Pricer:
     def _walked(self, genotype: Genotype, workload: Workload) -> _Walk:
         pieces, known = pieces_of(genotype, workload), self._stages
         kin = [known.kin(piece.setting.operation) for piece in pieces]
-        stages = [known.of(*both) for both in zip(pieces, kin, strict=True)]
+        stages = [known.of(piece, own) for piece, own in zip(pieces, kin, strict=True)]
         lives = lives_of(pieces, [stage.asked for stage in stages])
-        held = [known.memory(*both) for both in zip(stages, lives, strict=True)]
+        held = [known.memory(stage, own) for stage, own in zip(stages, lives, strict=True)]
         peak = peak_of(pieces, held, workload)
         return _Walk(genotype, pieces, kin, stages, sum([stage.seconds for stage in stages]), peak.peak_bytes)
 
@@ -206,10 +206,11 @@ class _Walk(NamedTuple):
         for piece, kin, stage in zip(self.pieces, self.kin, self.stages, strict=True):
             # Positions that do nothing are no pieces; the head stands after all of them.
             until = piece.position if piece.position != HEAD else len(operations)
-            if done < until:
-                idle = operations[done:until]
-                rows += [idle_row(one) for one in idle if one.verb not in NOTHING_RUNS]
-            rows += [kin.numbers + numbers for numbers in stage.rows]
+            for idle in operations[done:until]:
+                if idle.verb not in NOTHING_RUNS:
+                    rows.append(idle_row(idle))
+            for numbers in stage.rows:
+                rows.append(kin.numbers + numbers)
             done = until + 1
         return rows
 

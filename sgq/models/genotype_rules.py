@@ -172,11 +172,18 @@ class _Walk:
             self.by_position[position] = self.now
         asked = {stage.sampled_at for stage in self.stages if not stage.idle}
         for place, stage in enumerate(self.stages):
-            if isinstance(stage.operation, Sample) and stage.position not in asked:
-                self.stages[place] = stage = stage._replace(idle=True)
-            read_as = READ_AS.get(type(stage.operation))
-            if read_as is not None and stage.reads:
-                component, bits = read_as[0], getattr(stage.operation, read_as[1])
+            if stage.idle:
+                continue
+            operation = stage.operation
+            if isinstance(operation, Sample):
+                if stage.position not in asked:
+                    self.stages[place] = stage._replace(idle=True)
+                    continue
+                if operation.method == "random":
+                    continue
+            read_as = READ_AS.get(type(operation))
+            if read_as is not None:
+                component, bits = read_as[0], getattr(operation, read_as[1])
                 if not self._agrees(stage.position, stage.read, component, bits):
                     yield self._clash(stage.position, stage.read, component, bits)
         bits = self.genotype.head.input_bits
