@@ -87,16 +87,28 @@ def planned_space(model: nn.Module, recipe: LoadedRecipe | str | Path, task: Tas
     recipe without choices, and RecipeError where it does not fit the model.
     """
     loaded = recipe if isinstance(recipe, LoadedRecipe) else load_recipe(recipe)
+    space = space_of(loaded)
+    edges = bucket_edges_for(loaded, task)
+    sites = sites_of(model, task, bucket_edges=edges)
+    widest = resolve(widest_recipe(loaded), sites, bucket_edges=edges)
+    packed_bytes = _packed_bytes(widest, loaded, space, choosable(loaded.recipe))
+    return PlannedSpace(loaded, sites, edges, space, packed_bytes)
+
+
+def space_of(loaded: LoadedRecipe) -> Space:
+    """Return the axes of a recipe with choices; raise SearchError for one without."""
     items = choosable(loaded.recipe)
     if not items:
         raise SearchError(
             f"{loaded.file}: expected a space, a recipe with choices (got none); sgq apply takes it as it is"
         )
-    space = Space.of({item.name: item.choices for item in items})
-    edges = bucket_edges_for(loaded, task)
-    sites = sites_of(model, task, bucket_edges=edges)
-    widest = resolve(filled(loaded, space.assignment(space.widest)), sites, bucket_edges=edges)
-    return PlannedSpace(loaded, sites, edges, space, _packed_bytes(widest, loaded, space, items))
+    return Space.of({item.name: item.choices for item in items})
+
+
+def widest_recipe(loaded: LoadedRecipe) -> LoadedRecipe:
+    """Return a space's recipe of the most bits everywhere; raise SearchError for a recipe without choices."""
+    space = space_of(loaded)
+    return filled(loaded, space.assignment(space.widest))
 
 
 def _packed_bytes(

@@ -3,8 +3,8 @@
 Protocol: a search of 200 trials over bits by layer, component and degree bucket, limited to a drop of 0.4
 points of validation accuracy below the widest assignment, finetuned alike. It measures on the float models of
 all seeds of SGQuant's table, a trial on one of them, and confirms what it found on all of them. The recipe
-found is then applied to each, and test is read once a run. Searches and runs resume; finished ones are
-appended to files of JSON lines.
+found is then applied to each, the widest assignment as well, and test is read once a run. Searches and runs
+resume; finished ones are appended to files of JSON lines.
 """
 
 from __future__ import annotations
@@ -59,6 +59,11 @@ class Searched:
     refined: int = 0
 
 
+def space_name(model: str) -> str:
+    """Return the shipped name of the space that a model is searched in."""
+    return f"spaces/{model}-lwq-cwq-taq"
+
+
 def recipe_of(model: str, dataset: str) -> str:
     """Return the shipped name of the recipe found for a model and data set."""
     return f"searched/{model}-{dataset}"
@@ -94,7 +99,7 @@ def reproduce(
             print(f"{model} {dataset}: {found.packed_bytes} bytes in {found.search_s:.0f} s", flush=True)
     done = sgquant.read_runs(runs)
     wanted = (
-        Job(cell.model, cell.dataset, seed, (recipe_of(cell.model, cell.dataset),))
+        Job(cell.model, cell.dataset, seed, (space_name(cell.model), recipe_of(cell.model, cell.dataset)))
         for cell in read_searches(searches).values()
         if cell.model in models and cell.dataset in datasets
         for seed in range(min(SEEDS[cell.dataset], seeds or SEEDS[cell.dataset]))
@@ -120,7 +125,7 @@ def accuracy_of(model: str, dataset: str, seed: int, threads: int) -> FinetunedA
     task = sgq.as_task(data)
     training = sgquant.float_training(model, dataset)
     network = sgquant.float_model(Job(model, dataset, seed, ()), data, task, training)
-    space = planned_space(network, f"spaces/{model}-lwq-cwq-taq", task)
+    space = planned_space(network, space_name(model), task)
     least = sgq.accuracy(network, task, "val") - DROP
     memo = Memo(STUDIES / f"{model}-{dataset}" / "memo.jsonl")
     return FinetunedAccuracy(
@@ -189,8 +194,8 @@ def search_one(model: str, dataset: str, *, workers: int) -> Searched:
 
 
 def markdown(searches: Path, runs: Path, by_hand: Path) -> str:
-    """Return the table as markdown: what was found beside the smallest recipe by hand that holds the
-    limit."""
+    """Return the table as markdown: what was found beside the smallest recipes by hand that hold the limit,
+    counted as the search does from the widest assignment, and counted from the float model."""
     found, hand = cells(runs), cells(by_hand)
     heads = (
         "model",
@@ -200,23 +205,26 @@ def markdown(searches: Path, runs: Path, by_hand: Path) -> str:
         "trials (stopped) + refined",
         "fp32",
         "searched",
-        "drop, points",
+        "below 16 bits",
+        "below fp32",
         "packed",
         "SGQuant saving",
-        "best by hand that holds 0.4",
-        "its drop",
-        "its packed",
-        "its saving",
+        "best by hand, 0.4 below 16 bits",
+        "smaller by",
+        "best by hand, 0.4 below fp32",
         "smaller by",
     )
     lines = [line(heads), line(["---"] * len(heads))]
     for (model, dataset), search in sorted(read_searches(searches).items(), key=_place):
         cell = found.get((model, dataset, recipe_of(model, dataset)))
-        if cell is None:
+        widest = found.get((model, dataset, space_name(model)))
+        if cell is None or widest is None:
             continue
-        floats = found[model, dataset, FLOAT]
+        own = {column: hand[model, dataset, column] for column in HAND_WRITTEN}
+        below_widest = {column: other.below(widest) for column, other in own.items()}
+        texts = _searched_texts(search, cell, widest, found[model, dataset, FLOAT])
         lines.append(
-            line((*_searched_texts(search, cell, floats), *_by_hand_texts(model, dataset, cell, hand)))
+            line((*texts, *_by_hand_texts(cell.below(widest), below_widest), *_by_hand_texts(cell, own)))
         )
     return "\n".join(lines) + "\n"
 
@@ -226,27 +234,25 @@ def _place(item: tuple[tuple[str, str], Searched]) -> tuple[int, int]:
     return MODELS.index(model), list(SEEDS).index(dataset)
 
 
-def _searched_texts(search: Searched, cell: Cell, floats: Cell) -> Iterator[str]:
+def _searched_texts(search: Searched, cell: Cell, widest: Cell, floats: Cell) -> Iterator[str]:
     yield from (search.model, search.dataset, str(len(cell.runs)))
     yield f"{(max(search.search_s, search.trials_s) + search.confirm_s) / 60:.1f} min"
     yield f"{search.trials} ({search.stopped}) + {search.refined}"
-    yield from (str(floats), str(cell), f"{cell.drop:+.2f} ± {cell.drop_interval:.2f}")
+    yield from (str(floats), str(cell), _drop_text(cell.below(widest)), _drop_text(cell))
     yield from (f"{cell.packed_bytes / 1e3:.0f} kB", f"{cell.saving:.1f}x")
 
 
-def _by_hand_texts(
-    model: str, dataset: str, cell: Cell, hand: dict[tuple[str, str, str], Cell]
-) -> Iterator[str]:
-    holding = {
-        column: hand[model, dataset, column]
-        for column in HAND_WRITTEN
-        if (model, dataset, column) in hand and hand[model, dataset, column].drop <= 100 * DROP
-    }
+def _by_hand_texts(cell: Cell, hand: dict[str, Cell]) -> Iterator[str]:
+    """Yield the smallest recipe by hand that holds the limit, and how much smaller what was found is."""
+    holding = [column for column in hand if hand[column].drop <= 100 * DROP]
     if not holding:
-        yield from ("none", "", "", "", "")
+        yield from ("none", "")
         return
-    column = min(holding, key=lambda name: holding[name].packed_bytes)
-    best = holding[column]
-    yield from (column, f"{best.drop:+.2f} ± {best.drop_interval:.2f}")
-    yield from (f"{best.packed_bytes / 1e3:.0f} kB", f"{best.saving:.1f}x")
+    column = min(holding, key=lambda name: hand[name].packed_bytes)
+    best = hand[column]
+    yield f"{column}, {best.packed_bytes / 1e3:.0f} kB, {_drop_text(best)}"
     yield f"{best.packed_bytes / cell.packed_bytes:.2f}x" if cell.drop <= 100 * DROP else "does not hold"
+
+
+def _drop_text(cell: Cell) -> str:
+    return f"{cell.drop:+.2f} ± {cell.drop_interval:.2f}"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sgq.data import GraphDataset
     from sgq.models import TrainingDefaults
     from sgq.pipeline.tasks import Task
+    from sgq.recipe import LoadedRecipe
 
 MODELS = ("gcn", "gat", "agnn")
 GRANULARITIES = ("lwq", "cwq", "taq", "lwq-cwq", "lwq-cwq-taq")
@@ -114,7 +115,7 @@ def run_job(job: Job, file: Path) -> str:
     for recipe in job.recipes:
         began = time.perf_counter()
         torch.manual_seed(job.seed)
-        plan = sgq.plan(model, "int8" if recipe == FLOAT else recipe, task)
+        plan = sgq.plan(model, recipe_named("int8" if recipe == FLOAT else recipe), task)
         if recipe == FLOAT:
             plan = plan.with_specs({str(entry.site.name): None for entry in plan})
             val, test, chosen = sgq.accuracy(model, task, "val"), sgq.accuracy(model, task, "test"), 0
@@ -127,7 +128,7 @@ def run_job(job: Job, file: Path) -> str:
             dataset=job.dataset,
             seed=job.seed,
             recipe=recipe,
-            digest=_digest(job.model, job.dataset, recipe),
+            digest=digest_of(job.model, job.dataset, recipe),
             val=val,
             test=test,
             chosen_epoch=chosen,
@@ -160,18 +161,26 @@ def left(job: Job, done: dict[tuple[str, str, int, str], Run]) -> tuple[str, ...
     left = []
     for recipe in (FLOAT, *job.recipes):
         run = done.get((job.model, job.dataset, job.seed, recipe))
-        if run is None or run.digest != _digest(job.model, job.dataset, recipe):
+        if run is None or run.digest != digest_of(job.model, job.dataset, recipe):
             left.append(recipe)
     return tuple(left)
 
 
 @cache
-def _digest(model: str, dataset: str, recipe: str) -> str:
+def digest_of(model: str, dataset: str, recipe: str) -> str:
     """Return a hash of what decides a run beside its seed: the float model's training and the recipe."""
-    from sgq.recipe import load_recipe
-
-    content = "" if recipe == FLOAT else load_recipe(recipe).recipe.model_dump_json()
+    content = "" if recipe == FLOAT else recipe_named(recipe).recipe.model_dump_json()
     return hashlib.sha256(f"{float_training(model, dataset)}{content}".encode()).hexdigest()[:16]
+
+
+def recipe_named(name: str) -> LoadedRecipe:
+    """Return a recipe by its shipped name; of a space, the recipe of its most bits everywhere."""
+    from sgq.bits.planned_space import widest_recipe
+    from sgq.recipe import load_recipe
+    from sgq.recipe.choices import choosable
+
+    loaded = load_recipe(name)
+    return widest_recipe(loaded) if choosable(loaded.recipe) else loaded
 
 
 def one_thread() -> None:
@@ -220,10 +229,19 @@ def float_model(job: Job, dataset: GraphDataset, task: Task, training: TrainingD
 
 @dataclass(frozen=True)
 class Cell:
-    """All seeds of one recipe on one model and data set, and the drop of each against its float model."""
+    """All seeds of one recipe on one model and data set, and the drop of each below what it is compared
+    with: its float model, or another recipe on that."""
 
     runs: tuple[Run, ...]
     drops: tuple[float, ...]
+
+    def below(self, other: Cell) -> Cell:
+        """Return the seeds that another recipe has as well, with the drops below that one."""
+        others = {run.seed: drop for run, drop in zip(other.runs, other.drops, strict=True)}
+        both = [(run, drop) for run, drop in zip(self.runs, self.drops, strict=True) if run.seed in others]
+        return Cell(
+            tuple([run for run, _ in both]), tuple([drop - others[run.seed] for run, drop in both])
+        )
 
     @property
     def drop(self) -> float:
@@ -262,7 +280,7 @@ def cells(file: Path) -> dict[tuple[str, str, str], Cell]:
     Only runs of the study as it is now count, and of those only the ones whose float run is there too.
     """
     runs = read_runs(file).values()
-    current = [run for run in runs if run.digest == _digest(run.model, run.dataset, run.recipe)]
+    current = [run for run in runs if run.digest == digest_of(run.model, run.dataset, run.recipe)]
     floats = {(run.model, run.dataset, run.seed): run.test for run in current if run.recipe == FLOAT}
     grouped: dict[tuple[str, str, str], list[Run]] = {}
     for run in sorted(current, key=lambda run: run.seed):

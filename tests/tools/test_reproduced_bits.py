@@ -1,0 +1,103 @@
+"""The table of searched bits: which recipe by hand is compared with what was found, from which drop."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from reproductions.sgquant import Run
+
+FLOAT, WIDEST, FOUND = "fp32", "spaces/gcn-lwq-cwq-taq", "searched/gcn-cora"
+
+
+def run(recipe: str, seed: int, test: float, packed_bytes: int) -> Run:
+    from reproductions.sgquant import Run, digest_of
+
+    return Run(
+        "gcn", "cora", seed, recipe, digest_of("gcn", "cora", recipe), test, test, 0, packed_bytes,
+        4.0, 4.0, 8.0, None, 8.0, "public", 1.0,
+    )  # fmt: skip
+
+
+def write(file: Path, tests: dict[str, tuple[tuple[float, float], int]]) -> Path:
+    runs = [
+        run(recipe, seed, test, size)
+        for recipe, (both, size) in tests.items()
+        for seed, test in enumerate(both)
+    ]
+    file.write_text("".join(json.dumps(asdict(one)) + "\n" for one in runs))
+    return file
+
+
+@pytest.fixture
+def searches(tmp_path: Path) -> Path:
+    from reproductions import abs as bit_selection
+
+    found = bit_selection.Searched(
+        "gcn", "cora", 200, 20, 60.0, 50.0, 30.0, 2, 0.8, 0.8, 0.8, 1000, refined=6
+    )
+    file = tmp_path / "searches.jsonl"
+    file.write_text(json.dumps(asdict(found)) + "\n")
+    return file
+
+
+def row(searches: Path, runs: Path, by_hand: Path) -> list[str]:
+    from reproductions import abs as bit_selection
+
+    lines = bit_selection.markdown(searches, runs, by_hand).splitlines()
+    assert len(lines) == 3
+    return [text.strip() for text in lines[2].strip("|").split("|")]
+
+
+def by_hand(tmp_path: Path, small: tuple[float, float]) -> Path:
+    """Recipes by hand of 4,000 bytes that hold any limit, but one of 2,000 bytes."""
+    wide = {f"sgquant/gcn-{name}": ((0.82, 0.81), 4000) for name in ("lwq", "cwq", "taq", "lwq-cwq-taq")}
+    wide |= {"int8": ((0.82, 0.81), 4000), "int4": ((0.82, 0.81), 4000), FLOAT: ((0.80, 0.79), 16000)}
+    return write(tmp_path / "hand.jsonl", wide | {"sgquant/gcn-lwq-cwq": (small, 2000)})
+
+
+def test_a_recipe_by_hand_is_held_to_the_limit_from_the_widest_assignment(
+    tmp_path: Path, searches: Path
+) -> None:
+    # The widest gains two points; what was found loses 0.2 of them, the small one by hand 1.
+    tests = {
+        FLOAT: ((0.80, 0.79), 16000),
+        WIDEST: ((0.82, 0.81), 9000),
+        FOUND: ((0.818, 0.808), 1000),
+    }
+    texts = row(searches, write(tmp_path / "runs.jsonl", tests), by_hand(tmp_path, (0.81, 0.80)))
+    assert texts[7:9] == ["+0.20 ± 0.00", "-1.80 ± 0.00"]
+    assert texts[11:13] == ["int8, 4 kB, +0.00 ± 0.00", "4.00x"]
+    assert texts[13:15] == ["lwq-cwq, 2 kB, -1.00 ± 0.00", "2.00x"]
+
+
+def test_what_does_not_hold_the_limit_is_not_called_smaller(tmp_path: Path, searches: Path) -> None:
+    tests = {
+        FLOAT: ((0.80, 0.79), 16000),
+        WIDEST: ((0.82, 0.81), 9000),
+        FOUND: ((0.81, 0.80), 1000),
+    }
+    texts = row(searches, write(tmp_path / "runs.jsonl", tests), by_hand(tmp_path, (0.819, 0.809)))
+    assert texts[12] == "does not hold"
+    assert texts[14] == "2.00x"
+
+
+def test_a_drop_is_that_of_the_same_seeds(tmp_path: Path) -> None:
+    runs = [
+        run(FLOAT, 0, 0.8, 1), run(FLOAT, 1, 0.7, 1),
+        run(WIDEST, 1, 0.71, 1),
+        run(FOUND, 0, 0.5, 1), run(FOUND, 1, 0.69, 1),
+    ]  # fmt: skip
+    from reproductions.sgquant import cells
+
+    file = tmp_path / "runs.jsonl"
+    file.write_text("".join(json.dumps(asdict(one)) + "\n" for one in runs))
+    found = cells(file)
+    below = found["gcn", "cora", FOUND].below(found["gcn", "cora", WIDEST])
+    assert [one.seed for one in below.runs] == [1]
+    assert below.drops == pytest.approx([0.02])
