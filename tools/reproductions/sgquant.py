@@ -239,9 +239,7 @@ class Cell:
         """Return the seeds that another recipe has as well, with the drops below that one."""
         others = {run.seed: drop for run, drop in zip(other.runs, other.drops, strict=True)}
         both = [(run, drop) for run, drop in zip(self.runs, self.drops, strict=True) if run.seed in others]
-        return Cell(
-            tuple([run for run, _ in both]), tuple([drop - others[run.seed] for run, drop in both])
-        )
+        return Cell(tuple([run for run, _ in both]), tuple([drop - others[run.seed] for run, drop in both]))
 
     @property
     def drop(self) -> float:
