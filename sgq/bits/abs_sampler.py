@@ -13,7 +13,7 @@ from optuna.search_space import intersection_search_space
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from sgq.bits.gaussian_process import ALL_TRAININGS
+from sgq.bits.gaussian_process import ALL_TRAININGS, training_shares
 from sgq.bits.leases import is_retired
 from sgq.bits.limits import Limits
 from sgq.bits.proposals import History, MemoryOf, Proposer
@@ -148,7 +148,7 @@ class AbsSampler(BaseSampler):
             codes=np.array(list(measured), dtype=np.int64).reshape(-1, axes),
             accuracy=np.array([accuracy for accuracy, _, _ in measured.values()]),
             complete=np.array([whole for _, whole, _ in measured.values()], dtype=bool),
-            trainings=np.array([training for _, _, training in measured.values()], dtype=np.int64),
+            trainings=training_shares([training for _, _, training in measured.values()]),
             pending=np.array([codes for codes in pending if codes not in measured], dtype=np.int64).reshape(
                 -1, axes
             ),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sgq.bits.front import front_of
-from sgq.bits.gaussian_process import ALL_TRAININGS, GaussianProcess
+from sgq.bits.gaussian_process import ALL_TRAININGS, GaussianProcess, training_shares
 from sgq.bits.proposals import squashed
 from sgq.bits.searching import SearchResult
 from sgq.bits.trials import Trial
@@ -39,7 +39,10 @@ def believed_inside(result: SearchResult, least_accuracy: float) -> list[Trial]:
     return sorted((t for t in measured if result.holds(t)), key=lambda trial: trial.memory)
 
 
-def trainings_of(trials: Sequence[Trial]) -> np.ndarray:
-    """Return the number of the training that each trial was measured on, as the cost model takes it."""
-    numbers = (trial.training for trial in trials)
-    return np.array([ALL_TRAININGS if number is None else number for number in numbers], dtype=np.int64)
+def trainings_of(trials: Sequence[Trial], trainings: int | None = None) -> np.ndarray:
+    """Return the share of each training in each trial [trials, trainings], as the cost model takes it.
+
+    Without `trainings` there are as many as the trials tell of.
+    """
+    numbers = [ALL_TRAININGS if trial.training is None else trial.training for trial in trials]
+    return training_shares(numbers, trainings)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 import statistics
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ import numpy as np
 from sgq.bits.candidates import believed_inside, trainings_of
 from sgq.bits.changes import Changes, independent_error, joint_error, two_way_error
 from sgq.bits.deferred import DeferredAccuracy
-from sgq.bits.gaussian_process import ALL_TRAININGS
+from sgq.bits.gaussian_process import ALL_TRAININGS, training_shares
 from sgq.bits.limits import ROUNDING
 from sgq.bits.refinement import Known, Refiner
 from sgq.bits.searching import SearchResult, search
@@ -42,12 +43,14 @@ class Confirmation:
     """A trial, the accuracies (0 to 1) that it had in repeats, and the error of their mean over nodes.
 
     `independent` is the part of that error which is in the error over repeats, too (`sgq.bits.changes`).
+    `trainings` are the numbers of those that the repeats were measured on; empty where there is one.
     """
 
     trial: Trial
     accuracies: tuple[float, ...]
     error: float = 0.0
     independent: float = 0.0
+    trainings: tuple[int, ...] = ()
 
     @property
     def accuracy(self) -> float:
@@ -77,7 +80,7 @@ class Confirmed:
     """All trials that were measured again, and the smallest of them that holds; None where none does.
 
     Those that the search did not have are numbered after its own. `left_out` could not be measured again.
-    `interrupted`: Ctrl-C ended the repeats.
+    `interrupted`: Ctrl-C ended the repeats; then some of `measured` have half of theirs or more, but not all.
     """
 
     chosen: Confirmation | None
@@ -93,15 +96,30 @@ class Confirmed:
 
 @dataclass(frozen=True)
 class Repeated:
-    """An evaluation of {"candidate": index, "repeat": number}: one of some assignments, another time."""
+    """An evaluation of {"candidate": index, "turn": number}: one of some assignments, another time.
+
+    In its turns, `repeats` of them, a candidate has them in its order (`order_of`).
+    """
 
     accuracy: DeferredAccuracy
     candidates: tuple[Assignment, ...]
+    repeats: int
 
     def __call__(self, assignment: Assignment) -> Evaluation:
-        """Return the validation accuracy of a candidate in a repeat."""
-        candidate, repeat = int(assignment["candidate"]), int(assignment["repeat"])
-        return self.accuracy.again(self.candidates[candidate - 1], repeat)
+        """Return the validation accuracy of a candidate in a turn."""
+        candidate = self.candidates[int(assignment["candidate"]) - 1]
+        order = order_of(candidate, self.repeats)
+        return self.accuracy.again(candidate, order[int(assignment["turn"]) - 1])
+
+
+def order_of(candidate: Assignment, repeats: int) -> tuple[int, ...]:
+    """Return the numbers of repeats, from 1, in the order that a candidate has them: it begins anywhere.
+
+    A repeat has a seed and a training: what is refuted after half of them is not so by the luck of the same
+    few.
+    """
+    first = zlib.crc32(repr(sorted(candidate.items())).encode())
+    return tuple(1 + (first + turn) % repeats for turn in range(repeats))
 
 
 def nothing(assignment: Assignment) -> float:
@@ -123,7 +141,8 @@ def confirm(
     """Measure trials again, from the smallest up, until the mean of one holds the limit less its error.
 
     Up to eight rounds of three candidates, with ten repeats each or, of several trainings, as many as give
-    each training as many turns; what is below the limit after half of them has no more. Then up to so many
+    each training as many turns; what is below the limit after half of them, which are others for each
+    candidate, has no more. Then up to so many
     `smaller` ones (`sgq.bits.refinement`), three a round. Where trials run out before one holds, candidates
     are what the cost model, taught by their repeats, expects to hold below the widest assignment.
     Finished repeats are in the storage beside the search, and are resumed. Ctrl-C ends it with those rounds
@@ -178,9 +197,10 @@ class _Rounds:
         """Measure the first half of the repeats of candidates, then the rest of those that may yet hold.
 
         What is below the limit by then would have to be above it by more than its error from there on. Both
-        halves are in studies of their own.
+        halves are in studies of their own. Of what Ctrl-C ended in its second half, those repeats count that
+        there are.
         """
-        repeats = _repeats(self.accuracy)
+        repeats = self.repeats
         half = repeats // 2
         self.tried += candidates
         found = self._repeated(candidates, study, range(1, half + 1))
@@ -197,7 +217,7 @@ class _Rounds:
             failed = [repeat for repeat in own if repeat.accuracy is None]
             if failed:
                 self.left_out.append(LeftOut(trial, failed[0].reason))
-            elif len(own) == (repeats if trial in left else half):
+            elif len(own) >= half:
                 self.measured.append(_confirmation(trial, own))
 
     def _may_hold(self, repeats: Sequence[Trial]) -> bool:
@@ -207,23 +227,23 @@ class _Rounds:
         return whole and statistics.fmean(accuracies) >= self.least_accuracy - ROUNDING
 
     def _repeated(
-        self, candidates: Sequence[Trial], study: str, numbers: range
+        self, candidates: Sequence[Trial], study: str, turns: range
     ) -> dict[int, tuple[Trial, ...]]:
-        """Return the repeats of such numbers of each candidate, by its own; fewer where Ctrl-C ended them."""
-        space = Space.of({"candidate": range(1, len(candidates) + 1), "repeat": numbers})
+        """Return such turns of each candidate, by its number; fewer where Ctrl-C ended them."""
+        space = Space.of({"candidate": range(1, len(candidates) + 1), "turn": turns})
         objective = {
             f"candidate {place}": str(dict(trial.assignment))
             for place, trial in enumerate(candidates, start=1)
         }
         result = search(
             space,
-            Repeated(self.accuracy, tuple(trial.assignment for trial in candidates)),
+            Repeated(self.accuracy, tuple(trial.assignment for trial in candidates), self.repeats),
             nothing,
             trials=space.size,
             sampler="exhaustive",
             storage=self._storage,
             # A search that went on has other candidates, and so another study.
-            study=f"{study}-{hashlib.sha256(repr(objective).encode()).hexdigest()[:8]}",
+            study=f"{study}-{hashlib.sha256(repr((space.names, objective)).encode()).hexdigest()[:8]}",
             workers=self._workers,
             resume=None,  # another process of the search may have begun them
             objective=objective,
@@ -235,10 +255,16 @@ class _Rounds:
         }
 
     @property
+    def repeats(self) -> int:
+        """How often each candidate is measured again: every training has as many turns."""
+        return math.ceil(REPEATS / self.accuracy.trainings) * self.accuracy.trainings
+
+    @property
     def chosen(self) -> Confirmation | None:
-        """The one of least memory that holds the limit less its error."""
+        """The one of least memory that holds the limit less its error, by all of its repeats."""
         least = self.least_accuracy - ROUNDING
-        holding = (item for item in self.measured if item.least_accuracy >= least)
+        whole = (item for item in self.measured if len(item.accuracies) == self.repeats)
+        holding = (item for item in whole if item.least_accuracy >= least)
         return min(holding, key=lambda item: item.trial.memory, default=None)
 
 
@@ -251,37 +277,44 @@ def _below(result: SearchResult, rounds: _Rounds, holding: Codes, *, count: int)
         codes: trial.sure for codes, trial in once.items() if codes not in again and trial.sure is not None
     }
     accuracies = [*alone.values(), *(item.least_accuracy for item in again.values())]
+    trainings = rounds.accuracy.trainings
     known = Known(
         codes=np.array([*alone, *again]),
         above=np.array(accuracies) - rounds.least_accuracy,
         repeats=np.array([1] * len(alone) + [len(item.accuracies) for item in again.values()]),
         trainings=np.concatenate(
-            (trainings_of([once[codes] for codes in alone]), np.full(len(again), ALL_TRAININGS))
+            (
+                trainings_of([once[codes] for codes in alone], trainings),
+                *(
+                    training_shares(item.trainings or [ALL_TRAININGS], trainings).mean(0, keepdims=True)
+                    for item in again.values()
+                ),
+            )
         ),
     )
     failed = [codes for codes, trial in once.items() if trial.state == "failed"]
     tried = [space.codes(trial.assignment) for trial in rounds.tried]
-    refiner = Refiner(space, memory, seed=rounds.accuracy.built.seed, repeats=_repeats(rounds.accuracy))
+    refiner = Refiner(
+        space,
+        memory,
+        seed=rounds.accuracy.built.seed,
+        repeats=rounds.repeats,
+        memory_limit=result.limits.memory,
+    )
     wanted = refiner.smaller(known, holding, excluded=[*failed, *tried], count=count)
     number = 1 + max(trial.number for trial in (*result.trials, *rounds.tried))
     new = [
         Trial(number + place, space.assignment(codes), float(memory(np.array([codes]))[0]), accuracy=None)
         for place, codes in enumerate(wanted)
     ]
-    candidates = [once.get(codes, trial) for codes, trial in zip(wanted, new, strict=True)]
-    most = result.limits.memory
-    return [trial for trial in candidates if most is None or trial.memory <= most]
-
-
-def _repeats(accuracy: DeferredAccuracy) -> int:
-    """Return how often each candidate is measured again: every training has as many turns."""
-    return math.ceil(REPEATS / accuracy.trainings) * accuracy.trainings
+    return [once.get(codes, trial) for codes, trial in zip(wanted, new, strict=True)]
 
 
 def _confirmation(trial: Trial, repeats: Sequence[Trial]) -> Confirmation:
     """Return what repeats of a trial came to; one that the search did not measure has their accuracy."""
     accuracies = tuple(repeat.accuracy or 0.0 for repeat in repeats)
-    item = Confirmation(trial, accuracies, *_errors_over_nodes(repeats))
+    trainings = tuple(repeat.training for repeat in repeats if repeat.training is not None)
+    item = Confirmation(trial, accuracies, *_errors_over_nodes(repeats), trainings)
     if trial.accuracy is not None:
         return item
     error = item.accuracy - item.least_accuracy

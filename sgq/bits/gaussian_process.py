@@ -32,7 +32,7 @@ BOUNDS = ((-5.0, 4.0), (-6.0, 4.0), (-8.0, 4.0), (-8.0, 1.0), (-8.0, 1.0))
 NOISE = 4
 """The place of the noise among them."""
 ALL_TRAININGS = -1
-"""What was measured on all trainings as often, in place of the number of one."""
+"""In place of the number of one training: measured on all of them as often."""
 PRIOR_SPREAD = 2.0
 AXIS_BOUNDS = (-4.0, 4.0)
 AXIS_SPREAD = 1.0
@@ -55,6 +55,19 @@ def features_of(space: Space) -> tuple[np.ndarray, ...]:
         spread = inverse[0] - inverse[-1]
         levels.append((inverse - inverse[-1]) / spread if spread else np.zeros(len(axis.choices)))
     return tuple(levels)
+
+
+def training_shares(numbers: Sequence[int] | np.ndarray, trainings: int | None = None) -> np.ndarray:
+    """Return the share of each training in measurements [measurements, trainings], each of a single one.
+
+    `numbers` are those of that one, from 0, or `ALL_TRAININGS`; without `trainings` there are as many as the
+    numbers tell of.
+    """
+    places = np.asarray(numbers, dtype=np.int64)  # ALL_TRAININGS is the place of the last row
+    if trainings is None:
+        trainings = 1 + int(places.max(initial=ALL_TRAININGS))
+    every = np.full((1, trainings), 1.0 / max(trainings, 1))
+    return np.concatenate((np.eye(trainings), every))[places]
 
 
 class GaussianProcess:
@@ -88,28 +101,28 @@ class GaussianProcess:
         """Condition on measurements: codes [trials, axes], values [trials].
 
         Each value is the mean of so many `repeats` [trials] (default: of one), which share the noise out.
-        `trainings` [trials] are the numbers of those measured on, from 0, or `ALL_TRAININGS`. `tune` finds
-        the kernel's sizes, those of the axes and the noise anew by their marginal likelihood.
+        `trainings` [trials, trainings] are the shares that each training has in a value (default: there is
+        one). `tune` finds the kernel's sizes, those of the axes and the noise anew by their marginal
+        likelihood.
         """
         shares = 1.0 / np.asarray(np.ones(len(values)) if repeats is None else repeats, dtype=float)
-        numbers = np.full(len(values), ALL_TRAININGS) if trainings is None else np.asarray(trainings)
-        self._trainings = int(numbers.max(initial=ALL_TRAININGS)) + 1
+        luck = np.zeros((len(values), 0)) if trainings is None else trainings
+        self._trainings = luck.shape[1]
         self._centre, self._spread = float(values.mean()), float(values.std()) or 1.0
         scaled = (values - self._centre) / self._spread
         if tune and len(values) >= FEWEST_TO_TUNE:
-            self._tune(codes, scaled, shares, numbers)
-        self._known = self._features(codes, numbers)
+            self._tune(codes, scaled, shares, luck)
+        self._known = self._features(codes, luck)
         kernel = _kernel(self._logarithms, _parts(self._known, self._known))
         kernel[np.diag_indices_from(kernel)] += np.exp(self._logarithms[NOISE]) * shares + JITTER
         self._factor = cho_factor(kernel, lower=True, check_finite=False)
         self._weights = cho_solve(self._factor, scaled, check_finite=False)
 
-    def _tune(self, codes: np.ndarray, scaled: np.ndarray, shares: np.ndarray, numbers: np.ndarray) -> None:
+    def _tune(self, codes: np.ndarray, scaled: np.ndarray, shares: np.ndarray, luck: np.ndarray) -> None:
         if len(scaled) > MOST_TO_TUNE:
             taken = np.linspace(0, len(scaled) - 1, MOST_TO_TUNE).astype(np.int64)
-            codes, scaled, shares, numbers = codes[taken], scaled[taken], shares[taken], numbers[taken]
+            codes, scaled, shares, luck = codes[taken], scaled[taken], shares[taken], luck[taken]
         rows = [step[codes[:, axis]] for axis, step in enumerate(self._steps)]
-        luck = self._luck(numbers)
         found = minimize(
             _negative_evidence,
             np.concatenate((self._logarithms, self._axis_logarithms)),
@@ -125,12 +138,6 @@ class GaussianProcess:
         """Return the mean narrowness [assignments]."""
         levels = [level[codes[:, axis]] for axis, level in enumerate(self._levels)]
         return np.asarray(np.mean(levels, axis=0))
-
-    def _luck(self, numbers: np.ndarray) -> np.ndarray:
-        """Return how much of each training's luck is in a measurement [assignments, trainings]."""
-        one_of_all = np.eye(self._trainings)
-        every = np.full((1, self._trainings), 1.0 / max(self._trainings, 1))
-        return np.concatenate((one_of_all, every))[numbers]
 
     @property
     def _sized_steps(self) -> tuple[np.ndarray, ...]:
@@ -184,12 +191,15 @@ class GaussianProcess:
             total += own[codes[:, axis]]
         return self._centre + self._spread * (total + mean)
 
-    def _features(self, codes: np.ndarray, numbers: np.ndarray | None = None) -> Features:
+    def _features(self, codes: np.ndarray, luck: np.ndarray | None = None) -> Features:
+        """Return what the kernel reads; without `luck` of the mean of all trainings."""
+        if luck is None:
+            luck = training_shares(np.full(len(codes), ALL_TRAININGS), self._trainings)
         return Features(
             trend=self._trend(codes),
             main=_looked_up(self._sized_steps, codes, np.float64),
             square=_looked_up(self._sized_squares, codes, np.float64),
-            luck=self._luck(np.full(len(codes), ALL_TRAININGS) if numbers is None else numbers),
+            luck=luck,
             axes=codes.shape[1],
         )
 

@@ -42,8 +42,8 @@ MOST_MOVES = 3
 class History:
     """What was measured: codes [trials, axes], accuracies [trials], and which trials had their full budget.
 
-    `pending` are the codes of assignments that are being measured [running, axes]. `trainings` are those that
-    each trial was measured on [trials]; see `GaussianProcess.fit`.
+    `pending` are the codes of assignments that are being measured [running, axes]. `trainings` are the
+    shares of those that each trial was measured on [trials, trainings]; see `GaussianProcess.fit`.
     """
 
     codes: np.ndarray

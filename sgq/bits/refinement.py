@@ -32,7 +32,7 @@ CHEAPEST = 1e-6
 class Known:
     """What was measured: codes [known, axes], accuracies less the limit, and of how many repeats.
 
-    `trainings` are those that it was measured on; see `GaussianProcess.fit`.
+    `trainings` [known, trainings] are the shares of those that it was measured on.
     """
 
     codes: np.ndarray
@@ -44,10 +44,19 @@ class Known:
 class Refiner:
     """Proposes assignments below one that holds; the limit is where `Known.above` is 0."""
 
-    def __init__(self, space: Space, memory: MemoryOf, *, seed: int = 0, repeats: int = 1) -> None:
-        """Propose what is then measured so many times."""
+    def __init__(
+        self,
+        space: Space,
+        memory: MemoryOf,
+        *,
+        seed: int = 0,
+        repeats: int = 1,
+        memory_limit: float | None = None,
+    ) -> None:
+        """Propose what is then measured so many times, and has so many bytes at most."""
         self.space = space
         self.memory = memory
+        self.memory_limit = math.inf if memory_limit is None else memory_limit
         self.seed = seed
         self.repeats = repeats
         self._narrowable = np.array([axis.ordered for axis in space.axes])
@@ -69,7 +78,7 @@ class Refiner:
         pool = pool[~np.isin(row_keys(pool), row_keys(np.array([holding, *excluded])))]
         least_bytes = float(self.memory(np.array([holding]))[0])
         packed_bytes = self.memory(pool)
-        below = packed_bytes < least_bytes
+        below = (packed_bytes < least_bytes) & (packed_bytes <= self.memory_limit)
         if not below.any():
             return ()
         pool, saved = pool[below], 1.0 - packed_bytes[below] / least_bytes

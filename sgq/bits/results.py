@@ -64,6 +64,7 @@ def study_report(
             packed_bytes=trial.memory,
             accuracy_val=trial.accuracy,
             accuracy_error=trial.error,
+            accuracy_margin=trial.taken_off,
             assignment=tuple(trial.assignment.items()),
             budget=trial.budget,
             seconds=trial.seconds,

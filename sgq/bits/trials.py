@@ -56,10 +56,14 @@ class Trial:
     margin: float | None = None
 
     @property
+    def taken_off(self) -> float:
+        """The margin, or the error where there is none of its own."""
+        return self.error if self.margin is None else self.margin
+
+    @property
     def sure(self) -> float | None:
         """The accuracy less its margin."""
-        margin = self.error if self.margin is None else self.margin
-        return None if self.accuracy is None else self.accuracy - margin
+        return None if self.accuracy is None else self.accuracy - self.taken_off
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,11 @@ def _started(
 
     profile = DeviceProfile(path.stem, "measured", "")
     if path.exists():
-        profile = load_profile(path, unfinished=True)
+        try:
+            profile = load_profile(path, unfinished=True)
+        except ProfileError as error:
+            if not arguments.restart:
+                raise ProfileError(f"{error}; measure anew with --restart") from None
         if profile.kind != "measured":
             raise ProfileError(f"{path}: expected a measured profile (got a data sheet); name another file")
         if not arguments.restart:

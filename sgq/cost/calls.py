@@ -65,12 +65,11 @@ def pieces_of(genotype: Genotype, workload: Workload) -> tuple[Piece, ...]:
         if stage.idle:
             continue
         operation = stage.operation
-        if stage.joined or stage.added is not None:
-            reads = tuple([one.made_by for one in stage.joined or (stage.read, stage.added)])
-            features = tuple([values[number] for number in reads])
+        if stage.added is not None:
+            reads: tuple[int, ...] = (stage.read.made_by, stage.added.made_by)
         else:
-            reads = (stage.read.made_by,)
-            features = (values[reads[0]],)
+            reads = tuple([one.made_by for one in stage.joined]) or (stage.read.made_by,)
+        features = tuple([values[number] for number in reads])
         if isinstance(operation, Sample):
             if operation.k > workload.nodes and not workload.has_edges:
                 raise ModelError(

@@ -71,9 +71,14 @@ class Stage(NamedTuple):
         return "weight" in self.operation.bit_components() and not single
 
     @property
+    def reads_nothing(self) -> bool:
+        """Whether its numbers depend on no features."""
+        return self.idle or (isinstance(self.operation, Sample) and self.operation.method == "random")
+
+    @property
     def reads(self) -> tuple[Features, ...]:
         """The features that its numbers depend on."""
-        if self.idle or (isinstance(self.operation, Sample) and self.operation.method == "random"):
+        if self.reads_nothing:
             return ()
         if self.joined:
             return self.joined
@@ -172,15 +177,11 @@ class _Walk:
             self.by_position[position] = self.now
         asked = {stage.sampled_at for stage in self.stages if not stage.idle}
         for place, stage in enumerate(self.stages):
-            if stage.idle:
-                continue
             operation = stage.operation
-            if isinstance(operation, Sample):
-                if stage.position not in asked:
-                    self.stages[place] = stage._replace(idle=True)
-                    continue
-                if operation.method == "random":
-                    continue
+            if isinstance(operation, Sample) and stage.position not in asked:
+                self.stages[place] = stage = stage._replace(idle=True)
+            if stage.reads_nothing:
+                continue
             read_as = READ_AS.get(type(operation))
             if read_as is not None:
                 component, bits = read_as[0], getattr(operation, read_as[1])

@@ -14,6 +14,7 @@ FIELDS = (
     "packed_bytes",
     "accuracy_val",
     "accuracy_error",
+    "accuracy_margin",
     "accuracy_val_again",
     "repeats",
     "budget",

@@ -24,7 +24,8 @@ class TrialRow:
     of the whole finetuning); a failed one says in `reason` why. `holds` means inside the limits, `on_front`
     that no other trial is both smaller and more accurate. `accuracy_val_again` is the mean over `repeats` of
     the best ones, that were measured again; one measurement may have been luck. `accuracy_error` is the
-    standard error of the accuracy: limits are held by what is left without it.
+    standard error of the accuracy; limits are held by what is left without `accuracy_margin`: that error, or
+    less where what is found is measured again.
     """
 
     number: int
@@ -40,6 +41,7 @@ class TrialRow:
     accuracy_val_again: float | None = None
     repeats: int = 0
     accuracy_error: float = 0.0
+    accuracy_margin: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

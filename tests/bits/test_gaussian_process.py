@@ -24,6 +24,7 @@ from sgq.bits.gaussian_process import (
     _own_parts,
     _parts,
     features_of,
+    training_shares,
 )
 from tests.bits.tables import SPACE, accuracy
 
@@ -164,7 +165,7 @@ def test_the_luck_of_a_training_is_told_from_what_an_assignment_is_worth() -> No
     trainings, luck = chance.integers(5, size=81), np.array([-0.04, -0.02, 0.0, 0.02, 0.04])
     values = TABLE_ACCURACY + luck[trainings] + chance.normal(0.0, 0.003, 81)
     knowing, unknowing = GaussianProcess(SPACE), GaussianProcess(SPACE)
-    knowing.fit(TABLE, values, trainings=trainings)
+    knowing.fit(TABLE, values, trainings=training_shares(trainings, 5))
     unknowing.fit(TABLE, values)
     errors = [np.abs(model.predict(TABLE)[0] - TABLE_ACCURACY).mean() for model in (knowing, unknowing)]
     assert errors[0] < errors[1] / 2
@@ -176,12 +177,24 @@ def test_what_was_measured_on_all_trainings_has_the_mean_of_their_luck() -> None
     model = GaussianProcess(SPACE)
     # Of one assignment on three trainings, and of another one on all of them.
     codes = TABLE[[80, 80, 80, 40]]
-    numbers = np.array([0, 1, 2, ALL_TRAININGS])
-    model.fit(codes, np.array([0.7, 0.8, 0.9, 0.8]), trainings=numbers, tune=False)
+    shares = training_shares([0, 1, 2, ALL_TRAININGS], 3)
+    model.fit(codes, np.array([0.7, 0.8, 0.9, 0.8]), trainings=shares, tune=False)
     mean, spread = model.predict(TABLE[[80, 40]])
     assert mean[0] == pytest.approx(0.8, abs=1e-3)
     assert mean[1] == pytest.approx(0.8, abs=1e-3)
     assert (spread < 0.05).all()
+
+
+def test_what_was_measured_on_some_trainings_has_the_mean_of_theirs() -> None:
+    # One assignment on three trainings, and another one on the two of more luck: it is no better for that.
+    codes, values = TABLE[[80, 80, 80, 40]], np.array([0.7, 0.8, 0.9, 0.85])
+    found = []
+    for shares in ([0.0, 0.5, 0.5], [1 / 3, 1 / 3, 1 / 3], [0.5, 0.5, 0.0]):
+        model = GaussianProcess(SPACE)
+        model.fit(codes, values, trainings=np.concatenate((np.eye(3), [shares])), tune=False)
+        found.append(model.predict(TABLE[[40]])[0].item())
+    assert found == sorted(found)
+    assert found[0] < 0.83 < 0.84 < found[1]
 
 
 def test_a_model_is_surer_of_what_was_measured_than_of_the_rest() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sgq.bits.gaussian_process import ALL_TRAININGS
 from sgq.bits.refinement import Known, Refiner, _best_together
 from sgq.bits.space import Codes, Space
 
@@ -33,7 +32,7 @@ def known_of(codes: np.ndarray, *, noise: float, repeats: int = 1, seed: int = 0
 
 
 def of_all(count: int) -> np.ndarray:
-    return np.full(count, ALL_TRAININGS)
+    return np.ones((count, 1))
 
 
 def searched(count: int = 120, *, noise: float = 0.004) -> Known:
@@ -101,6 +100,14 @@ def test_nothing_is_proposed_where_nothing_smaller_is_expected_to_hold() -> None
     many = known_of(np.concatenate((around, searched().codes)), noise=0.0005, repeats=10)
     assert Refiner(SPACE, memory).smaller(many, least, excluded=[], count=3) == ()
     assert Refiner(SPACE, memory).smaller(searched(), SPACE.narrowest, excluded=[], count=3) == ()
+
+
+def test_what_is_proposed_holds_a_memory_limit_below_what_it_would_be_without_one() -> None:
+    free = memory(np.array(Refiner(SPACE, memory).smaller(searched(), HOLDING, excluded=[], count=3)))
+    limit = 0.95 * float(free.min())
+    wanted = Refiner(SPACE, memory, memory_limit=limit).smaller(searched(), HOLDING, excluded=[], count=3)
+    assert wanted
+    assert memory(np.array(wanted)).max() <= limit
 
 
 def test_nothing_is_proposed_where_no_axis_is_of_bits_or_none_is_asked_for() -> None:

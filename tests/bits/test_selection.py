@@ -34,6 +34,7 @@ from tests.bits.trainings import (
 LUCK = {LUCKY: (0.03, 0.0, 0.0, 0.0, 0.0, 0.0)}
 """One assignment is measured three points too well by the search, and by no repeat."""
 LIMIT = Limits(accuracy=0.885)
+HALF = REPEATS // 2
 
 
 def select(evaluation: DeferredAccuracy, limits: Limits = LIMIT, **options: Any) -> Selection:
@@ -205,6 +206,23 @@ def test_ctrl_c_in_the_repeats_gives_the_best_of_the_search_and_the_rest_comes_l
     again = select(small(log), storage=storage, resume=True)
     assert assignment_of(again.chosen) == of(*LEAST)
     assert not again.result.interrupted
+    assert len(uses(log)) == len(set(uses(log))) == 12 + repeats_of(again)
+
+
+def test_ctrl_c_in_the_second_half_of_the_repeats_gives_none_that_the_first_refuted(tmp_path: Path) -> None:
+    log, storage = tmp_path / "log", tmp_path / "study.log"
+    # After 12 trials half of the repeats of two candidates, and two of the other half of LEAST.
+    selection = select(small(log, interrupt=12 + 12), storage=storage)
+    assert selection.result.interrupted
+    assert {short(item.trial.assignment): len(item.accuracies) for item in selection.confirmations} == {
+        LUCKY: HALF,
+        LEAST: HALF + 2,
+    }
+    assert assignment_of(selection.chosen) == of(*LEAST)
+    assert selection.confirmed is None
+    again = select(small(log), storage=storage, resume=True)
+    assert again.confirmed is not None
+    assert assignment_of(again.chosen) == of(*LEAST)
     assert len(uses(log)) == len(set(uses(log))) == 12 + repeats_of(again)
 
 

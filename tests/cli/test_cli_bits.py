@@ -151,7 +151,7 @@ def test_a_limit_that_nothing_holds_ends_the_search_and_names_the_tightest(
     assert (outcome.code, len(lines)) == (4, 40)
     found = re.search(r"limit not met: none of 40 assignments holds accuracy >= 1; (.*)\n", outcome.err)
     assert found is not None
-    sure = {line["number"]: float(line["accuracy_val"]) - float(line["accuracy_error"]) for line in lines}
+    sure = {line["number"]: float(line["accuracy_val"]) - float(line["accuracy_margin"]) for line in lines}
     greatest = max(sure.values())
     tightest = float(re.findall(r"the tightest limit that one holds is accuracy >= (0\.\d+)\.", found[1])[0])
     assert tightest <= greatest < tightest + 0.0001

@@ -114,6 +114,18 @@ def test_restart_measures_again_and_keeps_what_a_person_added(sgq: Sgq, tmp_path
     assert (profile.power, profile.sources) == (Power(65.0, 8.0), (power,))
 
 
+def test_restart_measures_anew_where_the_profile_cannot_be_read(sgq: Sgq, tmp_path: Path) -> None:
+    path = tmp_path / "host.yaml"
+    assert sgq(*WORDS).code == 0
+    path.write_text(path.read_text().replace("one_thread_s", "neighbours_s"))
+    refused = sgq(*WORDS)
+    assert refused.code == 2
+    assert 'unknown key "neighbours_s"' in refused.error
+    assert refused.error.rstrip().endswith("measure anew with --restart")
+    assert sgq(*WORDS, "--restart").code == 0
+    assert load_profile(path).finished
+
+
 def test_another_machine_other_threads_and_other_sizes_are_not_mixed(sgq: Sgq, tmp_path: Path) -> None:
     path = tmp_path / "host.yaml"
     assert sgq(*WORDS).code == 0

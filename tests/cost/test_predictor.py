@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.optim.swa_utils import AveragedModel
 
-from sgq.cost import Pricer, Workload
+from sgq.cost import Pricer, Workload, predictor_training
 from sgq.cost.architecture_graph import COLUMNS
 from sgq.cost.architectures import MeasuredArchitecture
 from sgq.cost.predictor import METRICS, Predictor, PredictorShape, chain_links
 from sgq.cost.predictor_file import TrainedOn, load_predictor, save_predictor
-from sgq.cost.predictor_training import TRANSFER, FitSettings, data_of, fit, loss_of, transfer
+from sgq.cost.predictor_training import (
+    PEAK_WEIGHT,
+    TRANSFER,
+    FitSettings,
+    data_of,
+    fit,
+    loss_of,
+    transfer,
+)
 from sgq.cost.profile import DeviceProfile
 from sgq.cost.timing import Timing
 from sgq.errors import ProfileError
@@ -128,6 +139,35 @@ def test_few_samples_move_it_to_another_device(tmp_path: Path, pricer: Pricer) -
     with torch.no_grad():
         unmoved, after = (loss_of(one(batch), targets) for one in (predictor, moved.predictor))
     assert after < 0.6 * unmoved
+
+
+def test_of_equal_factors_up_and_down_the_loss_is_the_same() -> None:
+    wanted = torch.tensor([[2.0, 8.0], [3.0, 5.0]])
+    assert loss_of(2.0 * wanted, wanted) == pytest.approx(float(loss_of(wanted / 2.0, wanted)), rel=1e-6)
+    assert loss_of(2.0 * wanted, wanted) == pytest.approx((1.0 + PEAK_WEIGHT) * math.log(2.0), rel=1e-6)
+
+
+def test_what_is_kept_is_the_moving_average_of_weights(
+    pricer: Pricer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[Predictor, AveragedModel]] = []
+
+    class Recorded(AveragedModel):
+        def __init__(self, model: Predictor, **options: Any) -> None:
+            super().__init__(model, **options)
+            made.append((model, self))
+
+    monkeypatch.setattr(predictor_training, "AveragedModel", Recorded)
+    settings = replace(SHORT, epochs=1, lr=1e-3)
+    fitted = fit(architectures(pricer, 120, seed=0), pricer, settings=settings)
+    [(trained, averaged)] = made
+    assert fitted.epoch == 1
+    kept, average, last = (
+        torch.nn.utils.parameters_to_vector(one.parameters())
+        for one in (fitted.predictor, averaged.module, trained)
+    )
+    assert torch.equal(kept, average)
+    assert not torch.allclose(kept, last)
 
 
 def test_the_same_seed_trains_the_same_predictor(pricer: Pricer) -> None:

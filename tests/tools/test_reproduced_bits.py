@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from reproductions.sgquant import Run
 
+RESULTS = Path(__file__).resolve().parents[2] / "recipes" / "results"
 FLOAT, WIDEST, FOUND = "fp32", "spaces/gcn-lwq-cwq-taq", "searched/gcn-cora"
 
 
@@ -25,10 +26,11 @@ def run(recipe: str, seed: int, test: float, packed_bytes: int) -> Run:
 
 
 def write(file: Path, tests: dict[str, tuple[tuple[float, float], int]]) -> Path:
+    """Write runs of ten seeds: tests of even ones and of odd ones, and packed bytes, by recipe."""
     runs = [
-        run(recipe, seed, test, size)
+        run(recipe, seed, both[seed % 2], size)
         for recipe, (both, size) in tests.items()
-        for seed, test in enumerate(both)
+        for seed in range(10)
     ]
     file.write_text("".join(json.dumps(asdict(one)) + "\n" for one in runs))
     return file
@@ -87,6 +89,29 @@ def test_what_does_not_hold_the_limit_is_not_called_smaller(tmp_path: Path, sear
     assert texts[14] == "2.00x"
 
 
+def test_a_row_of_which_runs_are_missing_is_left_out_and_named(
+    tmp_path: Path, searches: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from reproductions import abs as bit_selection
+
+    runs = write(tmp_path / "runs.jsonl", {FLOAT: ((0.80, 0.79), 1), FOUND: ((0.80, 0.79), 1)})
+    table = bit_selection.markdown(searches, runs, by_hand(tmp_path, (0.81, 0.80)))
+    assert len(table.splitlines()) == 2
+    assert f"runs of {WIDEST} and {FOUND} are missing in runs.jsonl" in capsys.readouterr().err
+
+
+def test_runs_of_an_earlier_version_do_not_count_and_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from reproductions.sgquant import cells
+
+    file = write(tmp_path / "runs.jsonl", {FLOAT: ((0.80, 0.79), 1), WIDEST: ((0.80, 0.79), 1)})
+    older = replace(run(FOUND, 0, 0.8, 1), digest="0123456789abcdef")
+    file.write_text(file.read_text() + json.dumps(asdict(older)) + "\n")
+    assert {key[2] for key in cells(file)} == {FLOAT, WIDEST}
+    assert f"1 runs are of earlier versions of {FOUND} and do not count" in capsys.readouterr().err
+
+
 def test_a_drop_is_that_of_the_same_seeds(tmp_path: Path) -> None:
     runs = [
         run(FLOAT, 0, 0.8, 1), run(FLOAT, 1, 0.7, 1),
@@ -101,3 +126,16 @@ def test_a_drop_is_that_of_the_same_seeds(tmp_path: Path) -> None:
     below = found["gcn", "cora", FOUND].below(found["gcn", "cora", WIDEST])
     assert [one.seed for one in below.runs] == [1]
     assert below.drops == pytest.approx([0.02])
+
+
+@pytest.mark.parametrize("study", ["sgquant", "abs"])
+def test_results_that_are_kept_are_of_the_recipes_as_they_are(study: str) -> None:
+    from reproductions.sgquant import SEEDS, cells, read_runs
+
+    file = RESULTS / f"{study}.jsonl"
+    shipped = {run.recipe for run in read_runs(file).values()}
+    counted = cells(file)
+    assert {run.recipe for cell in counted.values() for run in cell.runs} == shipped
+    assert {key: cell.seeds for key, cell in counted.items()} == {
+        key: set(range(SEEDS[key[1]])) for key in counted
+    }

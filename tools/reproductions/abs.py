@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -195,7 +196,10 @@ def search_one(model: str, dataset: str, *, workers: int) -> Searched:
 
 def markdown(searches: Path, runs: Path, by_hand: Path) -> str:
     """Return the table as markdown: what was found beside the smallest recipes by hand that hold the limit,
-    counted as the search does from the widest assignment, and counted from the float model."""
+    counted as the search does from the widest assignment, and counted from the float model.
+
+    Rows of which runs are missing are left out, which is told on stderr.
+    """
     found, hand = cells(runs), cells(by_hand)
     heads = (
         "model",
@@ -218,9 +222,20 @@ def markdown(searches: Path, runs: Path, by_hand: Path) -> str:
     for (model, dataset), search in sorted(read_searches(searches).items(), key=_place):
         cell = found.get((model, dataset, recipe_of(model, dataset)))
         widest = found.get((model, dataset, space_name(model)))
-        if cell is None or widest is None:
+        seeds = set(range(SEEDS[dataset]))
+        if cell is None or widest is None or cell.seeds != seeds or widest.seeds != seeds:
+            names = f"{space_name(model)} and {recipe_of(model, dataset)}"
+            print(
+                f"{model} on {dataset} is left out: runs of {names} are missing in {runs.name}; "
+                f"tools/reproduce.py abs --model {model} --data {dataset} makes them",
+                file=sys.stderr,
+            )
             continue
-        own = {column: hand[model, dataset, column] for column in HAND_WRITTEN}
+        own = {
+            column: hand[model, dataset, column]
+            for column in HAND_WRITTEN
+            if (model, dataset, column) in hand and hand[model, dataset, column].seeds == seeds
+        }
         below_widest = {column: other.below(widest) for column, other in own.items()}
         texts = _searched_texts(search, cell, widest, found[model, dataset, FLOAT])
         lines.append(

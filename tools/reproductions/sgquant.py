@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import statistics
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -168,8 +169,15 @@ def left(job: Job, done: dict[tuple[str, str, int, str], Run]) -> tuple[str, ...
 
 @cache
 def digest_of(model: str, dataset: str, recipe: str) -> str:
-    """Return a hash of what decides a run beside its seed: the float model's training and the recipe."""
-    content = "" if recipe == FLOAT else recipe_named(recipe).recipe.model_dump_json()
+    """Return a hash of what decides a run beside its seed: the float model's training and the recipe.
+
+    What a recipe does not have is left out, so that an optional field that is new in the format changes no
+    hash.
+    """
+    content = ""
+    if recipe != FLOAT:
+        loaded = recipe_named(recipe).recipe
+        content = loaded.model_dump_json(exclude_none=True, exclude={"name", "about"})
     return hashlib.sha256(f"{float_training(model, dataset)}{content}".encode()).hexdigest()[:16]
 
 
@@ -235,6 +243,11 @@ class Cell:
     runs: tuple[Run, ...]
     drops: tuple[float, ...]
 
+    @property
+    def seeds(self) -> set[int]:
+        """The seeds that were run."""
+        return {run.seed for run in self.runs}
+
     def below(self, other: Cell) -> Cell:
         """Return the seeds that another recipe has as well, with the drops below that one."""
         others = {run.seed: drop for run, drop in zip(other.runs, other.drops, strict=True)}
@@ -275,10 +288,18 @@ class Cell:
 def cells(file: Path) -> dict[tuple[str, str, str], Cell]:
     """Return the cells of a results file by (model, data set, column); columns drop the model's name.
 
-    Only runs of the study as it is now count, and of those only the ones whose float run is there too.
+    Only runs of the study as it is now count, and of those only the ones whose float run is there too; how
+    many do not count is told on stderr.
     """
     runs = read_runs(file).values()
     current = [run for run in runs if run.digest == digest_of(run.model, run.dataset, run.recipe)]
+    if len(current) < len(runs):
+        older = sorted({run.recipe for run in runs if run not in current})
+        print(
+            f"{file.name}: {len(runs) - len(current)} runs are of earlier versions of {', '.join(older)} "
+            "and do not count",
+            file=sys.stderr,
+        )
     floats = {(run.model, run.dataset, run.seed): run.test for run in current if run.recipe == FLOAT}
     grouped: dict[tuple[str, str, str], list[Run]] = {}
     for run in sorted(current, key=lambda run: run.seed):
