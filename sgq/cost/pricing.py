@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from sgq.cost.predictor import Batch, Predictor
     from sgq.cost.predictor_file import TrainedOn
 
-TOGETHER = 128
-"""Architectures that the predictor is asked about at once: what it makes of so many stays in the caches."""
+TOGETHER = 512
+"""Architectures that the predictor is asked about at once: many more take memory and no less time each."""
 
 
 @dataclass(frozen=True)
