@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
@@ -18,7 +19,8 @@ from sgq.bits.leases import is_retired
 from sgq.bits.limits import Limits
 from sgq.bits.proposals import History, MemoryOf, Proposer
 from sgq.bits.space import Axis, Codes, Space
-from sgq.bits.trials import BUDGET, REASON, TRAINING, accuracy_of
+from sgq.bits.steadying import steadied
+from sgq.bits.trials import BUDGET, ERROR, FLIPPED, REASON, TRAINING, accuracy_of
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -124,7 +126,7 @@ class AbsSampler(BaseSampler):
     ) -> tuple[History, set[Codes], float | None]:
         """Return what was measured, what failed, and the accuracy of the widest assignment."""
         sign = -1.0 if study.directions[0] is StudyDirection.MINIMIZE else 1.0
-        measured: dict[Codes, tuple[float, bool, int]] = {}
+        measured: dict[Codes, _Measured] = {}
         pending: list[Codes] = []
         failed: set[Codes] = set()
         reference: float | None = None
@@ -134,8 +136,7 @@ class AbsSampler(BaseSampler):
                 continue
             if trial.state is TrialState.COMPLETE and np.isfinite(trial.values[0]):
                 whole = float(trial.user_attrs.get(BUDGET, 1.0)) >= 1.0
-                training = int(trial.user_attrs.get(TRAINING, ALL_TRAININGS))
-                measured.setdefault(codes, (sign * trial.values[0], whole, training))
+                measured.setdefault(codes, _Measured.of(trial, sign * trial.values[0], whole=whole))
                 if codes == coding.space.widest:
                     # Only a trial of a search of ours says its accuracy in an attribute.
                     reference = sign * trial.values[0] if self._memory is None else accuracy_of(trial)
@@ -146,14 +147,39 @@ class AbsSampler(BaseSampler):
         axes = len(coding.space.axes)
         history = History(
             codes=np.array(list(measured), dtype=np.int64).reshape(-1, axes),
-            accuracy=np.array([accuracy for accuracy, _, _ in measured.values()]),
-            complete=np.array([whole for _, whole, _ in measured.values()], dtype=bool),
-            trainings=training_shares([training for _, _, training in measured.values()]),
+            accuracy=_steady([*measured.values()]),
+            complete=np.array([one.whole for one in measured.values()], dtype=bool),
+            trainings=training_shares([one.training for one in measured.values()]),
             pending=np.array([codes for codes in pending if codes not in measured], dtype=np.int64).reshape(
                 -1, axes
             ),
         )
         return history, failed, reference
+
+
+class _Measured(NamedTuple):
+    """What a trial says: its first value, which is an accuracy less its margin, and how sure it is."""
+
+    value: float
+    margin: float
+    error: float
+    flipped: float
+    whole: bool
+    training: int
+
+    @classmethod
+    def of(cls, trial: FrozenTrial, value: float, *, whole: bool) -> _Measured:
+        attributes = trial.user_attrs
+        flipped = float(attributes.get(FLIPPED, math.nan)) if whole else math.nan
+        margin = 0.0 if math.isnan(flipped) else accuracy_of(trial) - value
+        error = float(attributes.get(ERROR, 0.0))
+        return cls(value, margin, error, flipped, whole, int(attributes.get(TRAINING, ALL_TRAININGS)))
+
+
+def _steady(measured: Sequence[_Measured]) -> np.ndarray:
+    """Return values [trials] without the luck that changed classes tell of."""
+    value, margin, error, flipped = np.array([one[:4] for one in measured], dtype=float).reshape(-1, 4).T
+    return steadied(value + margin, error, flipped) - margin
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from sgq.bits.front import front_of
 from sgq.bits.gaussian_process import ALL_TRAININGS, GaussianProcess, training_shares
 from sgq.bits.proposals import squashed
 from sgq.bits.searching import SearchResult
+from sgq.bits.steadying import steadied
 from sgq.bits.trials import Trial
 
 SINGLE_PRECISION = 1e-5
@@ -26,7 +27,7 @@ def believed_inside(result: SearchResult, least_accuracy: float) -> list[Trial]:
     """
     measured = [trial for trial in result.trials if trial.accuracy is not None]
     codes = np.array([result.space.codes(trial.assignment) for trial in measured])
-    values = np.array([trial.sure for trial in measured], dtype=float)
+    values = steady_values(measured)
     model = GaussianProcess(result.space)
     model.fit(codes, squashed(values - least_accuracy), trainings=trainings_of(measured))
     mean, _ = model.predict(codes)
@@ -37,6 +38,23 @@ def believed_inside(result: SearchResult, least_accuracy: float) -> list[Trial]:
     if len(front):
         return [measured[index] for index in front]
     return sorted((t for t in measured if result.holds(t)), key=lambda trial: trial.memory)
+
+
+def steady_values(trials: Sequence[Trial]) -> np.ndarray:
+    """Return accuracies [trials] less their margins, without the luck that changed classes tell of.
+
+    All trials have an accuracy; those that were stopped stay as they are.
+    """
+    accuracies, errors, margins = (
+        np.array(values, dtype=float)
+        for values in (
+            [trial.accuracy for trial in trials],
+            [trial.error for trial in trials],
+            [trial.taken_off for trial in trials],
+        )
+    )
+    flipped = [trial.flipped if trial.state == "finished" else None for trial in trials]
+    return steadied(accuracies, errors, np.array(flipped, dtype=float)) - margins
 
 
 def trainings_of(trials: Sequence[Trial], trainings: int | None = None) -> np.ndarray:

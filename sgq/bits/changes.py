@@ -18,11 +18,16 @@ from sgq.errors import SearchError
 
 @dataclass(frozen=True)
 class Changes:
-    """The rows that went `wrong` and those that came `right`, by number in the data, of `rows` in all."""
+    """The rows that went `wrong` and those that came `right`, by number in the data, of `rows` in all.
+
+    `flipped` are those that changed their class, of `seen` rows with or without a label, by their place.
+    """
 
     rows: int
     wrong: tuple[int, ...] = ()
     right: tuple[int, ...] = ()
+    seen: int = 0
+    flipped: tuple[int, ...] = ()
 
     @property
     def drop(self) -> float:
@@ -35,29 +40,43 @@ class Changes:
         changed = len(self.wrong) + len(self.right)
         return math.sqrt(max(0.0, changed - (self.drop * self.rows) ** 2 / self.rows)) / self.rows
 
+    @property
+    def flipped_share(self) -> float | None:
+        """The share of rows seen that changed their class; None where none was looked at."""
+        return len(self.flipped) / self.seen if self.seen else None
+
     def since(self, other: Changes) -> Changes:
-        """Return what changes from another run to this one, both of which changed from one model."""
+        """Return what changes from another run to this one, both of which changed from one model.
+
+        What flipped in both is taken to have flipped to the same class.
+        """
         wrong, right = set(self.wrong), set(self.right)
         wrong_before, right_before = set(other.wrong), set(other.right)
         return Changes(
             self.rows,
             wrong=tuple(sorted((wrong - wrong_before) | (right_before - right))),
             right=tuple(sorted((right - right_before) | (wrong_before - wrong))),
+            seen=min(self.seen, other.seen),
+            flipped=tuple(sorted(set(self.flipped) ^ set(other.flipped))),
         )
 
     def __str__(self) -> str:
         """Return the changes as a line that `parse` reads."""
-        return f"{self.rows};{','.join(map(str, self.wrong))};{','.join(map(str, self.right))}"
+        parts = (self.rows, self.wrong, self.right, self.seen, self.flipped)
+        return ";".join(",".join(map(str, part)) if isinstance(part, tuple) else str(part) for part in parts)
 
     @classmethod
     def parse(cls, text: str) -> Changes:
         """Return what `str` wrote; raise SearchError for anything else."""
         try:
-            rows, *parts = text.split(";")
-            wrong, right = (tuple(int(one) for one in part.split(",") if one) for part in parts)
-            return cls(int(rows), wrong, right)
+            rows, wrong, right, seen, flipped = text.split(";")
+            listed = (tuple(map(int, filter(None, part.split(",")))) for part in (wrong, right, flipped))
+            wrong_rows, right_rows, flipped_rows = listed
+            return cls(int(rows), wrong_rows, right_rows, int(seen), flipped_rows)
         except ValueError:
-            raise SearchError(f"expected changed rows as rows;wrong;right (got {text[:60]!r})") from None
+            raise SearchError(
+                f"expected changed rows as rows;wrong;right;seen;flipped (got {text[:60]!r})"
+            ) from None
 
 
 def joint_error(runs: Sequence[Changes]) -> float:

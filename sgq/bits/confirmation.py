@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sgq.bits.candidates import believed_inside, trainings_of
+from sgq.bits.candidates import believed_inside, steady_values, trainings_of
 from sgq.bits.changes import Changes, independent_error, joint_error, two_way_error
 from sgq.bits.deferred import DeferredAccuracy
 from sgq.bits.gaussian_process import ALL_TRAININGS, training_shares
@@ -273,9 +273,10 @@ def _below(result: SearchResult, rounds: _Rounds, holding: Codes, *, count: int)
     space, memory = result.space, rounds.accuracy.built.space.memory.of_codes
     again = {space.codes(item.trial.assignment): item for item in rounds.measured}
     once = {space.codes(trial.assignment): trial for trial in result.trials}
-    alone = {
-        codes: trial.sure for codes, trial in once.items() if codes not in again and trial.sure is not None
-    }
+    measured = [trial for trial in result.trials if trial.accuracy is not None]
+    steady = zip(measured, steady_values(measured), strict=True)
+    alone = {space.codes(trial.assignment): value for trial, value in steady}
+    alone = {codes: value for codes, value in alone.items() if codes not in again}
     accuracies = [*alone.values(), *(item.least_accuracy for item in again.values())]
     trainings = rounds.accuracy.trainings
     known = Known(

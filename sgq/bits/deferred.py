@@ -77,6 +77,7 @@ class DeferredAccuracy:
             accuracy=min(1.0, max(0.0, self.built.float_accuracy - drop)),
             error=changes.error,
             changed=str(changes),
+            flipped=changes.flipped_share,
             training=training if self.trainings > 1 else None,
             margin=changes.error / math.sqrt(self.trainings) if self.trainings > 1 else None,
         )

@@ -26,7 +26,7 @@ from sgq.models import GENERAL_TRAINING, TrainingDefaults
 from sgq.pipeline.applying import finetune
 from sgq.pipeline.distillation import Teacher
 from sgq.pipeline.evaluation import accuracy, evaluating
-from sgq.pipeline.tasks import Task
+from sgq.pipeline.tasks import NodeTask, Task
 from sgq.pipeline.training import EpochRecord
 from sgq.pipeline.wrapping import apply_plan, prequantized
 from sgq.recipe import Finetuning, Plan
@@ -88,7 +88,8 @@ class FinetunedAccuracy:
             plain = self.space.space
             found = self.of_plan(self.space.plan_of(plain.assignment(plain.widest)), seed=seed)
             if found.accuracy < self.float_accuracy:
-                found = Evaluation(self.float_accuracy, changed=str(Changes(len(self.task.rows_of("val")))))
+                unchanged = Changes(len(self.task.rows_of("val")), seen=len(self._float_classes))
+                found = Evaluation(self.float_accuracy, changed=str(unchanged))
             self._references[seed] = found
         return found
 
@@ -122,7 +123,7 @@ class FinetunedAccuracy:
             repr(self.training),
             str(seed),
             repr(self._floors(plan.finetuning)),
-            "with changes",
+            "with all changed classes",
         )
         return hashlib.sha256("|".join(parts).encode()).hexdigest()[:24]
 
@@ -158,15 +159,43 @@ class FinetunedAccuracy:
         return Evaluation(history.val_accuracy, budget, changes.error, str(changes))
 
     def _changes(self, model: nn.Module, task: Task) -> Changes:
-        """Return which rows of validation the float model gets right and this one wrong, and the reverse."""
+        """Return which rows of validation the float model gets right and this one wrong, and the reverse.
+
+        And at which of all rows it says another class.
+        """
         right = _right(model, task)
         rows = task.rows_of("val")
         wrong, mended = rows[self._float_right & ~right], rows[right & ~self._float_right]
-        return Changes(len(rows), tuple(wrong.tolist()), tuple(mended.tolist()))
+        flipped = (_classes(model, task) != self._float_classes).nonzero().squeeze(1)
+        return Changes(
+            len(rows),
+            wrong=tuple(wrong.tolist()),
+            right=tuple(mended.tolist()),
+            seen=len(self._float_classes),
+            flipped=tuple(flipped.tolist()),
+        )
+
+    @cached_property
+    def _float_classes(self) -> Tensor:
+        return _classes(self.model, self.task)
 
     @cached_property
     def _float_right(self) -> Tensor:
         return _right(self.model, self.task)
+
+
+def _classes(model: nn.Module, task: Task) -> Tensor:
+    """Return the class that a model says of each row that may be seen: [rows].
+
+    Those are all nodes of a graph, whose features finetuning has seen as well, or the graphs to train and to
+    validate on.
+    """
+    with evaluating(model):
+        if isinstance(task, NodeTask):
+            logits = task.forward(model, task.sample())
+        else:
+            logits = torch.cat([task.predictions(model, split)[0] for split in ("train", "val")])
+    return logits.argmax(dim=-1)
 
 
 def _right(model: nn.Module, task: Task) -> Tensor:

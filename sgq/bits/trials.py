@@ -22,8 +22,8 @@ BUDGET, SECONDS, MEMORY, REASON, COPY = "budget", "seconds", "memory", "reason",
 ACCURACY, ERROR, CHANGED = "accuracy", "error", "changed"
 """Those of an accuracy with a standard error, of the error, and of the rows that changed; the trial's first
 value is the accuracy less the margin."""
-TRAINING = "training"
-"""That of the training that was measured on, where there are several."""
+TRAINING, FLIPPED = "training", "flipped"
+"""Those of the training that was measured on, where there are several, and of the share of flipped rows."""
 MOST_TRAININGS = 1000
 """The cost model learns the luck of each: a number beyond is one of something else, such as a seed."""
 OVER_MEMORY = "over the memory limit"
@@ -39,7 +39,7 @@ class Trial:
 
     `error` is the accuracy's standard error; limits have to be held by what is left without the `margin`
     (None: without the error). A stopped trial had only the share `budget` of its epochs: its accuracy was
-    hopeless by then. `changed` and `training` are the evaluation's.
+    hopeless by then. `changed`, `training` and `flipped` are the evaluation's.
     """
 
     number: int
@@ -54,6 +54,7 @@ class Trial:
     changed: str = ""
     training: int | None = None
     margin: float | None = None
+    flipped: float | None = None
 
     @property
     def taken_off(self) -> float:
@@ -74,7 +75,9 @@ class Evaluation:
     (None: the error; less, where what is found is measured again and has to hold the limit then).
     `changed` are the rows that it is of (`sgq.bits.changes.Changes` as text), where they are known, and
     `training` the number, from 0, of the one of several trainings that it was measured on: all that is
-    measured on one has its luck in common.
+    measured on one has its luck in common. `flipped` is the share of rows, of those without a label as well,
+    whose class is another one than without any quantization (or with the most bits): it is known far more
+    surely than a drop, and what it costs is learned (`sgq.bits.steadying`).
     """
 
     accuracy: float
@@ -83,6 +86,7 @@ class Evaluation:
     changed: str = ""
     training: int | None = None
     margin: float | None = None
+    flipped: float | None = None
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
@@ -191,6 +195,7 @@ def record_of(space: Space, trial: FrozenTrial) -> Trial | None:
         error=float(attributes.get(ERROR, 0.0)),
         changed=str(attributes.get(CHANGED, "")),
         training=attributes.get(TRAINING),
+        flipped=attributes.get(FLIPPED),
         margin=None if failed or ACCURACY not in attributes else attributes[ACCURACY] - trial.values[0],
     )
 
@@ -215,6 +220,7 @@ def fault_of(found: Evaluation) -> str:
         ("a budget", found.budget),
         ("a standard error", found.error),
         ("a margin", 0.0 if found.margin is None else found.margin),
+        ("a share of changed classes", 0.0 if found.flipped is None else found.flipped),
     ):
         if not is_accuracy(value):
             return f"expected {name} from 0 to 1 (got {value!r})"

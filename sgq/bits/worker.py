@@ -27,6 +27,7 @@ from sgq.bits.trials import (
     CHANGED,
     COPY,
     ERROR,
+    FLIPPED,
     MEMORY,
     OVER_MEMORY,
     REASON,
@@ -286,6 +287,8 @@ def _evaluate(study: optuna.Study, job: Work, trial: optuna.Trial, codes: Codes,
             trial.set_user_attr(CHANGED, found.changed)
         if found.training is not None:
             trial.set_user_attr(TRAINING, operator.index(found.training))
+        if found.flipped is not None:
+            trial.set_user_attr(FLIPPED, float(found.flipped))
         sure = float(found.accuracy) - margin
         least = job.limits.least_accuracy(_reference_for(job, codes, found, ledger))
         if least is not None:
@@ -306,7 +309,7 @@ def _tell_copy(study: optuna.Study, trial: optuna.Trial, twin: FrozenTrial) -> N
     """Give the sampler the known result again, where there is one, without counting it."""
     trial.set_user_attr(COPY, twin.number)
     if twin.state is TrialState.COMPLETE:
-        for name in (BUDGET, ACCURACY, ERROR, CHANGED, TRAINING):
+        for name in (BUDGET, ACCURACY, ERROR, CHANGED, TRAINING, FLIPPED):
             if name in twin.user_attrs:
                 trial.set_user_attr(name, twin.user_attrs[name])
         for name, value in twin.constraints.items():

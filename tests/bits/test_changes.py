@@ -100,14 +100,31 @@ def test_changes_since_another_run_are_those_between_both_models() -> None:
     assert between(first, second).since(between(first, second)) == Changes(200)
 
 
+def test_the_share_of_flipped_rows_is_of_all_that_were_seen() -> None:
+    run = Changes(5, wrong=(1,), seen=20, flipped=(1, 4, 7, 9))
+    other = Changes(5, seen=20, flipped=(4, 9, 11))
+    assert run.flipped_share == 0.2
+    assert run.since(other).flipped == (1, 7, 11)
+    assert run.since(other).flipped_share == 0.15
+    assert run.since(run).flipped_share == 0.0
+    assert run.since(Changes(5)).flipped_share is None
+
+
 @pytest.mark.parametrize(
-    "changes", [Changes(5), Changes(9, (1, 2)), Changes(7, (), (6,)), Changes(8, (0,), (1, 7))]
+    "changes",
+    [
+        Changes(5),
+        Changes(9, (1, 2)),
+        Changes(7, (), (6,)),
+        Changes(8, (0,), (1, 7)),
+        Changes(8, (0,), (1, 7), seen=20, flipped=(0, 1, 7, 19)),
+    ],
 )
 def test_text_is_read_back(changes: Changes) -> None:
     assert Changes.parse(str(changes)) == changes
 
 
-@pytest.mark.parametrize("text", ["", "5", "5;1", "x;1;2", "5;a;", "5;1;2;3"])
+@pytest.mark.parametrize("text", ["", "5", "5;1", "5;1;2", "x;1;2;3;", "5;a;;3;", "5;1;2;3;4;5"])
 def test_other_text_is_refused(text: str) -> None:
     with pytest.raises(SearchError, match="expected changed rows as rows;wrong;right"):
         Changes.parse(text)

@@ -21,9 +21,11 @@ ASSIGNMENT = {"weight": 8, "input": 8, "message[0]": 8, "message[1]": 8}
 OTHERS = [{**ASSIGNMENT, "weight": weight, "input": bits} for weight in (2, 4, 8) for bits in (2, 4, 8)]
 
 
-CHANGES = Changes(500, wrong=tuple(range(20)), right=tuple(range(100, 110)))
+CHANGES = Changes(
+    500, wrong=tuple(range(20)), right=tuple(range(100, 110)), seen=2000, flipped=tuple(range(0, 400, 2))
+)
 """What every run changes, on the same nodes."""
-UNCHANGED = Changes(500)
+UNCHANGED = Changes(500, seen=2000)
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def test_it_is_built_on_its_first_use_and_once(tmp_path: Path) -> None:
     deferred = DeferredAccuracy(partial(build, path))
     assert builds(path) == 0
     assert [deferred(ASSIGNMENT), deferred(ASSIGNMENT)] == [
-        Evaluation(TOP, 0.5, CHANGES.error, str(CHANGES))
+        Evaluation(TOP, 0.5, CHANGES.error, str(CHANGES), flipped=CHANGES.flipped_share)
     ] * 2
     assert builds(path) == 1
     assert deferred.built is deferred.built
@@ -103,7 +105,9 @@ def test_what_is_sent_to_a_worker_is_how_to_build_it(tmp_path: Path) -> None:
     check_picklable(memory, cast(Any, deferred))
     sent = pickle.loads(pickle.dumps(deferred))
     assert builds(path) == 1
-    assert sent(ASSIGNMENT) == Evaluation(TOP, 0.5, CHANGES.error, str(CHANGES))
+    assert sent(ASSIGNMENT) == Evaluation(
+        TOP, 0.5, CHANGES.error, str(CHANGES), flipped=CHANGES.flipped_share
+    )
     assert builds(path) == 2
 
 
@@ -142,10 +146,12 @@ def test_a_search_over_trainings_looks_by_the_error_of_their_mean(tmp_path: Path
 
 def test_what_the_reference_of_the_run_changes_too_is_no_change(tmp_path: Path) -> None:
     # Rows 0 to 19 go wrong and 100 to 109 come right; the reference has 10 of both, and one of its own.
-    compared = Changes(500, wrong=(*range(10, 20), 50), right=tuple(range(100, 110)))
+    compared = Changes(500, (*range(10, 20), 50), tuple(range(100, 110)), 2000, tuple(range(300)))
     deferred = DeferredAccuracy(lambda: cast(Any, Trained(tmp_path / "log", compared=compared)))
     found = deferred(ASSIGNMENT)
-    assert Changes.parse(found.changed) == Changes(500, wrong=tuple(range(10)), right=(50,))
+    flipped = (*range(1, 300, 2), *range(300, 400, 2))
+    assert Changes.parse(found.changed) == Changes(500, tuple(range(10)), (50,), 2000, flipped)
+    assert found.flipped == 200 / 2000
     assert found.error == Changes.parse(found.changed).error
 
 

@@ -14,6 +14,7 @@ from torch_geometric.data import Data
 
 import sgq
 from sgq.bits import finetuned
+from sgq.bits.changes import Changes
 from sgq.bits.finetuned import FinetunedAccuracy
 from sgq.bits.memo import Memo
 from sgq.bits.planned_space import planned_space
@@ -115,6 +116,13 @@ def test_the_error_is_that_of_a_drop_on_the_same_nodes(model: nn.Module) -> None
     expected = ((wrong + right - (wrong - right) ** 2 / nodes) ** 0.5) / nodes
     assert found.error == pytest.approx(expected)
     assert found.accuracy == pytest.approx(evaluation.float_accuracy - (wrong - right) / nodes)
+    everywhere = [
+        task.forward(network, task.sample()).argmax(dim=-1) for network in (model.eval(), quantized.eval())
+    ]
+    flipped = (everywhere[0] != everywhere[1]).nonzero().squeeze(1).tolist()
+    assert len(flipped) >= wrong + right
+    assert list(Changes.parse(found.changed).flipped) == flipped
+    assert Changes.parse(found.changed).flipped_share == len(flipped) / task.sample().num_nodes
 
 
 def test_a_drop_counts_from_the_widest_assignment_in_the_same_run(
@@ -131,7 +139,8 @@ def test_a_drop_counts_from_the_widest_assignment_in_the_same_run(
 def test_a_drop_counts_from_the_float_model_where_that_is_better(model: nn.Module, scripted: Script) -> None:
     evaluation = evaluation_of(model)
     scripted([evaluation.float_accuracy - 0.1] * 6)
-    assert evaluation.reference(0) == Evaluation(evaluation.float_accuracy, changed="30;;")
+    nodes = evaluation.task.sample().num_nodes
+    assert evaluation.reference(0) == Evaluation(evaluation.float_accuracy, changed=f"30;;;{nodes};")
 
 
 def test_applying_the_filled_recipe_gives_the_accuracy_of_the_trial(model: nn.Module) -> None:
@@ -261,7 +270,8 @@ def test_finetuning_is_given_up_at_5_and_25_percent_where_it_is_far_below_the_li
     scripted(start + [rest] * (20 - len(start)))
     text = recipe(SPACE, finetune="{epochs: 20}").text
     found = evaluation_of(model, text=text, least_accuracy=0.8)(WIDE)
-    assert found == Evaluation(max(start + [rest] * (epochs - len(start))), epochs / 20, changed="30;;")
+    assert found.accuracy == max(start + [rest] * (epochs - len(start)))
+    assert found.budget == epochs / 20
 
 
 @pytest.mark.parametrize(("below", "epochs"), [(0.19, 20), (0.21, 1)])

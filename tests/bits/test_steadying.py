@@ -1,0 +1,67 @@
+"""Accuracies without their luck: what changed classes tell, and what they do not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sgq.bits.steadying import FEWEST, steadied
+
+ROWS = 500
+TOP = 0.8
+
+
+def measured(
+    cost: float, *, differing: float = 0.0, count: int = 200, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return what assignments are worth, and what was measured: accuracies, errors, shares of changes.
+
+    A share costs on average so much of itself, and of each assignment by so much more or less.
+    """
+    chance = np.random.default_rng(seed)
+    share = chance.uniform(0.0, 0.06, count)
+    share[0] = 0.0
+    worth = TOP - share * (cost + chance.normal(0.0, differing, count))
+    error = np.sqrt(share / ROWS)
+    return worth, worth + chance.normal(0.0, 1.0, count) * error, error, share
+
+
+def test_what_changes_cost_on_average_is_surer_than_one_measurement() -> None:
+    worth, accuracies, errors, share = measured(0.15)
+    found = steadied(accuracies, errors, share)
+    before, after = (np.sqrt(np.mean((values - worth) ** 2)) for values in (accuracies, found))
+    assert after < before / 3
+    assert np.corrcoef(found, share)[0, 1] < -0.9
+
+
+def test_assignments_that_differ_much_keep_their_own() -> None:
+    worth, accuracies, errors, share = measured(0.15, differing=1.0)
+    found = steadied(accuracies, errors, share)
+    before, after = (np.sqrt(np.mean((values - worth) ** 2)) for values in (accuracies, found))
+    assert after < before
+    assert np.corrcoef(found - worth, accuracies - worth)[0, 1] > 0.5
+    assert np.abs(found - accuracies).mean() < errors.mean()
+
+
+def test_changes_never_gain_on_average() -> None:
+    _, accuracies, errors, share = measured(-0.3)
+    order = np.argsort(share)
+    average = steadied(accuracies, np.full_like(errors, 10.0), share)[order]  # nothing of their own is left
+    assert (np.diff(average) <= 1e-6).all()
+
+
+def test_what_is_not_known_and_what_is_too_little_to_learn_from_stays() -> None:
+    _, accuracies, errors, share = measured(0.15, count=FEWEST + 5)
+    share[3:8] = np.nan
+    found = steadied(accuracies, errors, share)
+    assert found[3:8] == pytest.approx(accuracies[3:8], abs=0.0)
+    assert not np.allclose(found, accuracies)
+    share[8] = np.nan
+    assert steadied(accuracies, errors, share) is accuracies
+    assert steadied(np.zeros(0), np.zeros(0), np.zeros(0)).shape == (0,)
+
+
+def test_where_nothing_ever_changes_nothing_is_learned() -> None:
+    accuracies = np.full(FEWEST, TOP)
+    found = steadied(accuracies, np.zeros(FEWEST), np.zeros(FEWEST))
+    assert found == pytest.approx(accuracies)
