@@ -19,7 +19,7 @@ from sgq.bits.finetuned import FinetunedAccuracy
 from sgq.bits.memo import Memo
 from sgq.bits.planned_space import planned_space
 from sgq.bits.trials import Evaluation
-from sgq.pipeline.tasks import NodeTask
+from sgq.pipeline.tasks import GraphTask, NodeTask
 from sgq.pipeline.training import EpochRecord, TrainingHistory
 from sgq.recipe.filling import filled
 from tests.pipeline.trained_models import CLASSES, community_graph, float_model, recipe
@@ -123,6 +123,25 @@ def test_the_error_is_that_of_a_drop_on_the_same_nodes(model: nn.Module) -> None
     assert len(flipped) >= wrong + right
     assert list(Changes.parse(found.changed).flipped) == flipped
     assert Changes.parse(found.changed).flipped_share == len(flipped) / task.sample().num_nodes
+
+
+class Sums(nn.Module):
+    """Says of each graph the class of its largest sum of features."""
+
+    def forward(self, x: torch.Tensor, edge_index: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+        del edge_index
+        return torch.zeros(int(batch.max()) + 1, x.size(1)).index_add(0, batch, x)
+
+
+def test_of_graphs_those_to_train_and_to_validate_on_are_seen() -> None:
+    classes = (2, 0, 1, 1, 0)
+    graphs = [
+        Data(x=torch.eye(3)[[number]], edge_index=torch.empty(2, 0, dtype=torch.long), y=torch.tensor([0]))
+        for number in classes
+    ]
+    splits = {"train": torch.tensor([1, 3]), "val": torch.tensor([0]), "test": torch.tensor([2, 4])}
+    found = finetuned._classes(Sums(), GraphTask(graphs, splits, batch_size=2))
+    assert found.tolist() == [0, 1, 2]
 
 
 def test_a_drop_counts_from_the_widest_assignment_in_the_same_run(
