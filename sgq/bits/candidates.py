@@ -45,16 +45,11 @@ def steady_values(trials: Sequence[Trial]) -> np.ndarray:
 
     All trials have an accuracy; those that were stopped stay as they are.
     """
-    accuracies, errors, margins = (
-        np.array(values, dtype=float)
-        for values in (
-            [trial.accuracy for trial in trials],
-            [trial.error for trial in trials],
-            [trial.taken_off for trial in trials],
-        )
-    )
-    flipped = [trial.flipped if trial.state == "finished" else None for trial in trials]
-    return steadied(accuracies, errors, np.array(flipped, dtype=float)) - margins
+    accuracies = np.array([trial.accuracy for trial in trials], dtype=float)
+    errors = np.array([trial.error for trial in trials])
+    whole = [trial.flipped if trial.state == "finished" else None for trial in trials]
+    margins = np.array([trial.taken_off for trial in trials])
+    return steadied(accuracies, errors, np.array(whole, dtype=float)) - margins
 
 
 def trainings_of(trials: Sequence[Trial], trainings: int | None = None) -> np.ndarray:

@@ -98,7 +98,7 @@ class Confirmed:
 class Repeated:
     """An evaluation of {"candidate": index, "turn": number}: one of some assignments, another time.
 
-    In its turns, `repeats` of them, a candidate has them in its order (`order_of`).
+    A candidate has as many turns as there are `repeats`: these in an order of its own (`order_of`).
     """
 
     accuracy: DeferredAccuracy

@@ -76,7 +76,7 @@ class DeferredAccuracy:
             found,
             accuracy=min(1.0, max(0.0, self.built.float_accuracy - drop)),
             error=changes.error,
-            changed=str(changes),
+            changed=str(replace(changes, seen=0, flipped=())),  # of all rows their share is enough
             flipped=changes.flipped_share,
             training=training if self.trainings > 1 else None,
             margin=changes.error / math.sqrt(self.trainings) if self.trainings > 1 else None,

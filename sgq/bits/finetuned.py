@@ -163,10 +163,11 @@ class FinetunedAccuracy:
 
         And at which of all rows it says another class.
         """
-        right = _right(model, task)
+        validated, seen = _classes(model, task)
+        right = validated == self._labels
         rows = task.rows_of("val")
         wrong, mended = rows[self._float_right & ~right], rows[right & ~self._float_right]
-        flipped = (_classes(model, task) != self._float_classes).nonzero().squeeze(1)
+        flipped = (seen != self._float_classes).nonzero().squeeze(1)
         return Changes(
             len(rows),
             wrong=tuple(wrong.tolist()),
@@ -176,33 +177,31 @@ class FinetunedAccuracy:
         )
 
     @cached_property
+    def _labels(self) -> Tensor:
+        with evaluating(self.model):
+            return self.task.predictions(self.model, "val")[1]
+
+    @cached_property
     def _float_classes(self) -> Tensor:
-        return _classes(self.model, self.task)
+        return _classes(self.model, self.task)[1]
 
     @cached_property
     def _float_right(self) -> Tensor:
-        return _right(self.model, self.task)
+        return _classes(self.model, self.task)[0] == self._labels
 
 
-def _classes(model: nn.Module, task: Task) -> Tensor:
-    """Return the class that a model says of each row that may be seen: [rows].
+def _classes(model: nn.Module, task: Task) -> tuple[Tensor, Tensor]:
+    """Return the class that a model says of each row of validation, and of each row that may be seen.
 
     Those are all nodes of a graph, whose features finetuning has seen as well, or the graphs to train and to
     validate on.
     """
     with evaluating(model):
         if isinstance(task, NodeTask):
-            logits = task.forward(model, task.sample())
-        else:
-            logits = torch.cat([task.predictions(model, split)[0] for split in ("train", "val")])
-    return logits.argmax(dim=-1)
-
-
-def _right(model: nn.Module, task: Task) -> Tensor:
-    """Return for each row of validation whether a model classifies it right: [rows]."""
-    with evaluating(model):
-        logits, labels = task.predictions(model, "val")
-    return logits.argmax(dim=-1) == labels
+            seen = task.forward(model, task.sample()).argmax(dim=-1)
+            return seen[task.rows_of("val")], seen
+        trained, validated = (task.predictions(model, split)[0].argmax(dim=-1) for split in ("train", "val"))
+    return validated, torch.cat([trained, validated])
 
 
 def _add(digest: hashlib._Hash, name: str, value: object) -> None:

@@ -113,6 +113,8 @@ def _started(
         except ProfileError as error:
             if not arguments.restart:
                 raise ProfileError(f"{error}; measure anew with --restart") from None
+            # It may be no profile, or have power that a person measured.
+            path.replace(path.with_name(f"{path.name}.unreadable"))
         if profile.kind != "measured":
             raise ProfileError(f"{path}: expected a measured profile (got a data sheet); name another file")
         if not arguments.restart:

@@ -140,8 +140,8 @@ def test_of_graphs_those_to_train_and_to_validate_on_are_seen() -> None:
         for number in classes
     ]
     splits = {"train": torch.tensor([1, 3]), "val": torch.tensor([0]), "test": torch.tensor([2, 4])}
-    found = finetuned._classes(Sums(), GraphTask(graphs, splits, batch_size=2))
-    assert found.tolist() == [0, 1, 2]
+    validated, seen = finetuned._classes(Sums(), GraphTask(graphs, splits, batch_size=2))
+    assert (validated.tolist(), seen.tolist()) == ([2], [0, 1, 2])
 
 
 def test_a_drop_counts_from_the_widest_assignment_in_the_same_run(

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sgq.bits import Evaluation, search
+from sgq.bits.candidates import believed_inside
+from sgq.bits.space import Assignment
 from sgq.bits.steadying import FEWEST, steadied
+from tests.bits.tables import CHOICES, TOP, accuracy, memory
 
 ROWS = 500
-TOP = 0.8
 
 
 def measured(
@@ -65,3 +68,22 @@ def test_where_nothing_ever_changes_nothing_is_learned() -> None:
     accuracies = np.full(FEWEST, TOP)
     found = steadied(accuracies, np.zeros(FEWEST), np.zeros(FEWEST))
     assert found == pytest.approx(accuracies)
+
+
+def test_what_changes_tell_leads_a_search_through_the_noise() -> None:
+    # A drop is a tenth of the changes, and is measured with five times as much noise as the limit allows.
+    def search_with(*, told: bool, seed: int) -> float:
+        chance = np.random.default_rng(seed)
+
+        def evaluate(assignment: Assignment) -> Evaluation:
+            share = 1.0 - accuracy(assignment) / TOP
+            error = 0.02 if share else 0.0
+            noisy = TOP - 0.1 * share + chance.normal(0.0, error)
+            return Evaluation(noisy, error=error, margin=0.0, flipped=share if told else None)
+
+        result = search(CHOICES, evaluate, memory, 60, seed=seed, limit={"accuracy": TOP - 0.004})
+        believed = believed_inside(result, TOP - 0.004)
+        return float(np.mean([abs(0.1 * (1.0 - accuracy(one.assignment) / TOP)) > 0.004 for one in believed]))
+
+    wrong = [[search_with(told=told, seed=seed) for seed in range(4)] for told in (False, True)]
+    assert np.mean(wrong[1]) < 0.5 * np.mean(wrong[0])

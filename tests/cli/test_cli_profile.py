@@ -122,8 +122,10 @@ def test_restart_measures_anew_where_the_profile_cannot_be_read(sgq: Sgq, tmp_pa
     assert refused.code == 2
     assert 'unknown key "neighbours_s"' in refused.error
     assert refused.error.rstrip().endswith("measure anew with --restart")
+    before = path.read_text()
     assert sgq(*WORDS, "--restart").code == 0
     assert load_profile(path).finished
+    assert (tmp_path / "host.yaml.unreadable").read_text() == before
 
 
 def test_another_machine_other_threads_and_other_sizes_are_not_mixed(sgq: Sgq, tmp_path: Path) -> None:

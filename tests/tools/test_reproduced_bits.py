@@ -97,7 +97,7 @@ def test_a_row_of_which_runs_are_missing_is_left_out_and_named(
     runs = write(tmp_path / "runs.jsonl", {FLOAT: ((0.80, 0.79), 1), FOUND: ((0.80, 0.79), 1)})
     table = bit_selection.markdown(searches, runs, by_hand(tmp_path, (0.81, 0.80)))
     assert len(table.splitlines()) == 2
-    assert f"runs of {WIDEST} and {FOUND} are missing in runs.jsonl" in capsys.readouterr().err
+    assert f"runs of {WIDEST} or {FOUND} are missing in runs.jsonl" in capsys.readouterr().err
 
 
 def test_runs_of_an_earlier_version_do_not_count_and_are_named(

@@ -224,7 +224,7 @@ def markdown(searches: Path, runs: Path, by_hand: Path) -> str:
         widest = found.get((model, dataset, space_name(model)))
         seeds = set(range(SEEDS[dataset]))
         if cell is None or widest is None or cell.seeds != seeds or widest.seeds != seeds:
-            names = f"{space_name(model)} and {recipe_of(model, dataset)}"
+            names = f"{space_name(model)} or {recipe_of(model, dataset)}"
             print(
                 f"{model} on {dataset} is left out: runs of {names} are missing in {runs.name}; "
                 f"tools/reproduce.py abs --model {model} --data {dataset} makes them",
