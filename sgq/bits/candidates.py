@@ -11,7 +11,7 @@ import numpy as np
 
 from sgq.bits.front import front_of
 from sgq.bits.gaussian_process import ALL_TRAININGS, GaussianProcess, training_shares
-from sgq.bits.proposals import squashed
+from sgq.bits.proposals import SQUASH_AT_LIMIT, squashed
 from sgq.bits.searching import SearchResult
 from sgq.bits.steadying import steadied
 from sgq.bits.trials import Trial
@@ -29,7 +29,8 @@ def believed_inside(result: SearchResult, least_accuracy: float) -> list[Trial]:
     codes = np.array([result.space.codes(trial.assignment) for trial in measured])
     values = steady_values(measured)
     model = GaussianProcess(result.space)
-    model.fit(codes, squashed(values - least_accuracy), trainings=trainings_of(measured))
+    above = squashed(values - least_accuracy, SQUASH_AT_LIMIT)
+    model.fit(codes, above, trainings=trainings_of(measured))
     mean, _ = model.predict(codes)
     fits = np.array([result.limits.memory is None or t.memory <= result.limits.memory for t in measured])
     whole = np.array([trial.state == "finished" for trial in measured])

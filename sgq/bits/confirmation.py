@@ -34,7 +34,7 @@ CANDIDATES = 3
 REPEATS = 10
 ROUNDS = 8
 """Rounds until one holds."""
-MOST_SMALLER = 18
+MOST_SMALLER = 24
 """Assignments below it that are measured at most."""
 
 
@@ -65,6 +65,14 @@ class Confirmation:
         """
         over_repeats = statistics.stdev(self.accuracies) / math.sqrt(len(self.accuracies))
         return self.accuracy - two_way_error(over_repeats, self.error, self.independent)
+
+    def least_after(self, repeats: int) -> float:
+        """Return what `least_accuracy` would be after so many repeats of the same mean and spread.
+
+        Its error is taken to shrink by the root of their number, as if they did not share nodes.
+        """
+        error = self.accuracy - self.least_accuracy
+        return self.accuracy - error * math.sqrt(len(self.accuracies) / repeats)
 
 
 @dataclass(frozen=True)
@@ -277,7 +285,7 @@ def _below(result: SearchResult, rounds: _Rounds, holding: Codes, *, count: int)
     steady = zip(measured, steady_values(measured), strict=True)
     alone = {space.codes(trial.assignment): value for trial, value in steady}
     alone = {codes: value for codes, value in alone.items() if codes not in again}
-    accuracies = [*alone.values(), *(item.least_accuracy for item in again.values())]
+    accuracies = [*alone.values(), *(item.least_after(rounds.repeats) for item in again.values())]
     trainings = rounds.accuracy.trainings
     known = Known(
         codes=np.array([*alone, *again]),

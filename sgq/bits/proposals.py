@@ -31,7 +31,9 @@ ROUND_SHARE = 100
 TUNING_GROWTH = 1.2
 """The kernel is tuned anew when there are so many times more trials."""
 SQUASH = 0.1
-"""Drops beyond so many hundredths count by their logarithm: how deep a collapse is matters little."""
+"""Drops beyond so much count by their logarithm: how deep a collapse is matters little."""
+SQUASH_AT_LIMIT = 0.02
+"""Instead, where all that is asked is which side of a limit an assignment is on."""
 BEST_SHARE = 20
 """The accuracy that drops are counted from is the mean of the best of so many trials."""
 LEAST_START = 8
@@ -242,9 +244,9 @@ def row_keys(codes: np.ndarray) -> np.ndarray:
     return (codes.astype(np.uint64) + np.uint64(1)) @ multipliers
 
 
-def squashed(drop: np.ndarray) -> np.ndarray:
-    """Return differences to the best accuracy: as they are above it, ever less steep below it."""
-    return np.where(drop > 0, drop, -SQUASH * np.log1p(np.maximum(-drop, 0.0) / SQUASH))
+def squashed(drop: np.ndarray, scale: float = SQUASH) -> np.ndarray:
+    """Return differences to the best accuracy, or to a limit: as they are above it, ever less steep below."""
+    return np.where(drop > 0, drop, -scale * np.log1p(np.maximum(-drop, 0.0) / scale))
 
 
 def expected_above(mean: np.ndarray, spread: np.ndarray, level: np.ndarray | float) -> np.ndarray:

@@ -15,15 +15,17 @@ import numpy as np
 from scipy.special import ndtr
 
 from sgq.bits.gaussian_process import GaussianProcess
-from sgq.bits.proposals import MemoryOf, moved, row_keys, squashed
+from sgq.bits.proposals import SQUASH_AT_LIMIT, MemoryOf, moved, row_keys, squashed
 from sgq.bits.space import Codes, Space
 
 NEIGHBOURS = 32
 """Random assignments looked at around each one of the way down."""
-LEAST_SAVING = 0.01
+LEAST_SAVING = 0.004
 """Below such an expected saving, as a share of the bytes, nothing is worth its repeats."""
 LUCKS = (np.arange(100) + 0.5) / 100
 """How lucky repeats may be, in hundredths: what has at least such a chance to hold does so then."""
+LEAST_CHANCE = 0.02
+"""What holds with less is not worth its repeats, however much it would save."""
 CHEAPEST = 1e-6
 """Accuracy that narrowing costs at least: what the model expects to cost none is not free."""
 
@@ -73,7 +75,8 @@ class Refiner:
         if count < 1 or not self._narrowable.any():
             return ()
         model = GaussianProcess(self.space)
-        model.fit(known.codes, squashed(known.above), repeats=known.repeats, trainings=known.trainings)
+        above = squashed(known.above, SQUASH_AT_LIMIT)
+        model.fit(known.codes, above, repeats=known.repeats, trainings=known.trainings)
         pool = self._pool(model, holding)
         pool = pool[~np.isin(row_keys(pool), row_keys(np.array([holding, *excluded])))]
         least_bytes = float(self.memory(np.array([holding]))[0])
@@ -115,7 +118,7 @@ def _best_together(saved: np.ndarray, chance: np.ndarray, count: int) -> list[in
     """
     picks: list[int] = []
     best = np.zeros(len(LUCKS))
-    holds = chance[:, None] >= LUCKS
+    holds = (chance[:, None] >= LUCKS) & (chance[:, None] >= LEAST_CHANCE)
     while len(picks) < count:
         gains = np.maximum(holds * saved[:, None] - best, 0.0).mean(1)
         pick = int(gains.argmax())

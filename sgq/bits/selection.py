@@ -18,7 +18,7 @@ from sgq.bits.searching import STUDY, SearchResult, search, with_trials
 from sgq.bits.trials import Trial
 from sgq.errors import SearchError
 
-TRIALS_A_SMALLER = 10
+TRIALS_A_SMALLER = 8
 """For so many trials one smaller assignment is tried after them, with its repeats."""
 
 

@@ -59,6 +59,12 @@ def test_the_error_over_nodes_counts_beside_that_of_the_repeats() -> None:
     assert item.least_accuracy == pytest.approx(0.84 - math.hypot(0.01 * math.sqrt(2), 0.04), abs=1e-6)
 
 
+def test_fewer_repeats_than_planned_are_taken_for_as_many_of_the_same_mean() -> None:
+    item = Confirmation(Trial(0, {}, 1.0, 0.9), (0.80, 0.82, 0.84, 0.86, 0.88))
+    assert item.least_after(5) == item.least_accuracy
+    assert item.least_after(20) == pytest.approx(0.84 - 0.01 * math.sqrt(2) / 2, abs=1e-6)
+
+
 @pytest.mark.parametrize(("least", "holds"), [(0.8905, True), (0.8906, False)])
 def test_a_trial_holds_a_limit_by_one_standard_error(
     tmp_path: Path, believe: Believe, least: float, holds: bool

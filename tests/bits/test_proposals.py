@@ -243,6 +243,7 @@ def test_small_drops_count_as_they_are_and_collapses_by_their_logarithm() -> Non
     assert found[3] == pytest.approx(-SQUASH * np.log(2))
     assert found[4] > -0.25
     assert (np.diff(squashed(np.linspace(-1, 1, 50))) > 0).all()
+    assert squashed(np.array([-0.01]), scale=0.01)[0] == pytest.approx(-0.01 * np.log(2))
 
 
 @settings(max_examples=50, deadline=None)
