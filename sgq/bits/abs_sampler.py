@@ -19,7 +19,7 @@ from sgq.bits.leases import is_retired
 from sgq.bits.limits import Limits
 from sgq.bits.proposals import History, MemoryOf, Proposer
 from sgq.bits.space import Axis, Codes, Space
-from sgq.bits.steadying import steadied
+from sgq.bits.steadying import sure_values
 from sgq.bits.trials import BUDGET, ERROR, FLIPPED, REASON, TRAINING, accuracy_of
 
 if TYPE_CHECKING:
@@ -135,11 +135,11 @@ class AbsSampler(BaseSampler):
             if codes is None or trial.number == own.number:
                 continue
             if trial.state is TrialState.COMPLETE and np.isfinite(trial.values[0]):
-                whole = float(trial.user_attrs.get(BUDGET, 1.0)) >= 1.0
-                measured.setdefault(codes, _Measured.of(trial, sign * trial.values[0], whole=whole))
+                value = sign * trial.values[0]
+                one = _Measured(value) if self._memory is None else _Measured.of(trial, value)
+                measured.setdefault(codes, one)
                 if codes == coding.space.widest:
-                    # Only a trial of a search of ours says its accuracy in an attribute.
-                    reference = sign * trial.values[0] if self._memory is None else accuracy_of(trial)
+                    reference = one.value + one.margin
             elif trial.state is TrialState.RUNNING:
                 pending.append(codes)
             elif trial.state is TrialState.FAIL and REASON in trial.user_attrs and not is_retired(trial):
@@ -147,7 +147,7 @@ class AbsSampler(BaseSampler):
         axes = len(coding.space.axes)
         history = History(
             codes=np.array(list(measured), dtype=np.int64).reshape(-1, axes),
-            accuracy=_steady([*measured.values()]),
+            accuracy=_looked_by([*measured.values()]),
             complete=np.array([one.whole for one in measured.values()], dtype=bool),
             trainings=training_shares([one.training for one in measured.values()]),
             pending=np.array([codes for codes in pending if codes not in measured], dtype=np.int64).reshape(
@@ -161,25 +161,33 @@ class _Measured(NamedTuple):
     """What a trial says: its first value, which is an accuracy less its margin, and how sure it is."""
 
     value: float
-    margin: float
-    error: float
-    flipped: float
-    whole: bool
-    training: int
+    margin: float = 0.0
+    error: float = 0.0
+    flipped: float = math.nan
+    whole: bool = True
+    training: int = ALL_TRAININGS
 
     @classmethod
-    def of(cls, trial: FrozenTrial, value: float, *, whole: bool) -> _Measured:
+    def of(cls, trial: FrozenTrial, value: float) -> _Measured:
+        """Return what a trial of a search of ours says in its attributes; those of another are its own."""
         attributes = trial.user_attrs
-        flipped = float(attributes.get(FLIPPED, math.nan)) if whole else math.nan
-        margin = 0.0 if math.isnan(flipped) else accuracy_of(trial) - value
-        error = float(attributes.get(ERROR, 0.0))
-        return cls(value, margin, error, flipped, whole, int(attributes.get(TRAINING, ALL_TRAININGS)))
+        flipped = attributes.get(FLIPPED)
+        return cls(
+            value=value,
+            margin=accuracy_of(trial) - trial.values[0],
+            error=float(attributes.get(ERROR, 0.0)),
+            flipped=math.nan if flipped is None else float(flipped),
+            whole=float(attributes.get(BUDGET, 1.0)) >= 1.0,
+            training=int(attributes.get(TRAINING, ALL_TRAININGS)),
+        )
 
 
-def _steady(measured: Sequence[_Measured]) -> np.ndarray:
+def _looked_by(measured: Sequence[_Measured]) -> np.ndarray:
     """Return values [trials] without the luck that changed classes tell of."""
-    value, margin, error, flipped = np.array([one[:4] for one in measured], dtype=float).reshape(-1, 4).T
-    return steadied(value + margin, error, flipped) - margin
+    numbers = [(one.value, one.margin, one.error, one.flipped) for one in measured]
+    value, margin, error, flipped = np.array(numbers, dtype=float).reshape(-1, 4).T
+    whole = np.array([one.whole for one in measured], dtype=bool)
+    return sure_values(value + margin, margin, error, flipped, whole)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from sgq.bits.front import front_of
 from sgq.bits.gaussian_process import ALL_TRAININGS, GaussianProcess, training_shares
 from sgq.bits.proposals import SQUASH_AT_LIMIT, squashed
 from sgq.bits.searching import SearchResult
-from sgq.bits.steadying import steadied
+from sgq.bits.steadying import sure_values
 from sgq.bits.trials import Trial
 
 SINGLE_PRECISION = 1e-5
@@ -23,7 +23,8 @@ SINGLE_PRECISION = 1e-5
 def believed_inside(result: SearchResult, least_accuracy: float) -> list[Trial]:
     """Return trials that the cost model believes inside the limits, each larger and better than the last.
 
-    Its belief counts and not their one measurement; where it believes none to be, those measured inside do.
+    Its belief counts and not their one measurement. Where it believes none to be, those that were measured
+    inside are returned, each larger than the last.
     """
     measured = [trial for trial in result.trials if trial.accuracy is not None]
     codes = np.array([result.space.codes(trial.assignment) for trial in measured])
@@ -44,13 +45,15 @@ def believed_inside(result: SearchResult, least_accuracy: float) -> list[Trial]:
 def steady_values(trials: Sequence[Trial]) -> np.ndarray:
     """Return accuracies [trials] less their margins, without the luck that changed classes tell of.
 
-    All trials have an accuracy; those that were stopped stay as they are.
+    All trials have an accuracy; see `sgq.bits.steadying.sure_values`.
     """
-    accuracies = np.array([trial.accuracy for trial in trials], dtype=float)
-    errors = np.array([trial.error for trial in trials])
-    whole = [trial.flipped if trial.state == "finished" else None for trial in trials]
-    margins = np.array([trial.taken_off for trial in trials])
-    return steadied(accuracies, errors, np.array(whole, dtype=float)) - margins
+    return sure_values(
+        accuracies=np.array([trial.accuracy for trial in trials], dtype=float),
+        margins=np.array([trial.taken_off for trial in trials]),
+        errors=np.array([trial.error for trial in trials]),
+        flipped=np.array([trial.flipped for trial in trials], dtype=float),
+        whole=np.array([trial.state == "finished" for trial in trials], dtype=bool),
+    )
 
 
 def trainings_of(trials: Sequence[Trial], trainings: int | None = None) -> np.ndarray:

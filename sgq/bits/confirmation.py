@@ -6,6 +6,10 @@ model. The smallest one wins whose mean holds the limit by one standard error, o
 as Breiman et al. choose a tree (1984, 3.4.3). What varies much has to hold the limit by more. From the first
 one that holds on, what is measured are smaller assignments that the model, which knows the repeats by then,
 expects to hold as well.
+
+Each one that is tried has its own chance to hold by luck, on the same validation nodes: of two dozen at the
+limit several may. One standard error is therefore a rule to choose by, and no bound on what the chosen one
+loses elsewhere.
 """
 
 from __future__ import annotations
@@ -88,7 +92,8 @@ class Confirmed:
     """All trials that were measured again, and the smallest of them that holds; None where none does.
 
     Those that the search did not have are numbered after its own. `left_out` could not be measured again.
-    `interrupted`: Ctrl-C ended the repeats; then some of `measured` have half of theirs or more, but not all.
+    Those of `measured` that were below the limit after half of their repeats have only these; where Ctrl-C
+    ended the repeats (`interrupted`), some others have not all of theirs.
     """
 
     chosen: Confirmation | None
@@ -277,7 +282,7 @@ class _Rounds:
 
 
 def _below(result: SearchResult, rounds: _Rounds, holding: Codes, *, count: int) -> list[Trial]:
-    """Return what the cost model expects to hold below an assignment that does: trials, or new ones."""
+    """Return what the cost model expects to hold, of less memory than `holding`: trials, or new ones."""
     space, memory = result.space, rounds.accuracy.built.space.memory.of_codes
     again = {space.codes(item.trial.assignment): item for item in rounds.measured}
     once = {space.codes(trial.assignment): trial for trial in result.trials}

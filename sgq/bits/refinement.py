@@ -32,9 +32,12 @@ CHEAPEST = 1e-6
 
 @dataclass(frozen=True)
 class Known:
-    """What was measured: codes [known, axes], accuracies less the limit, and of how many repeats.
+    """What was measured: codes [known, axes], how far `above` the limit that is, and of how many `repeats`.
 
-    `trainings` [known, trainings] are the shares of those that it was measured on.
+    `above` are accuracies less what they must hold the limit by, their margins or errors: from 0 on one
+    holds. `trainings` [known, trainings] are the shares of those that each was measured on. One noise is
+    fitted to all: where single measurements are steadied (`sgq.bits.steadying`), repeats count for more than
+    they should.
     """
 
     codes: np.ndarray

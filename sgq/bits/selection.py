@@ -67,9 +67,9 @@ def select_bits(
 ) -> Selection:
     """Return the assignment of least memory that holds the limits, by a search and by repeats of the best.
 
-    Accuracies are those of the float model less a drop, which counts from the widest assignment in the same
-    run, finetuned alike (`DeferredAccuracy`). See `sgq.bits.search` for storages, workers and errors;
-    trainings of different models are a SearchError too.
+    Accuracies are those of the float model less a drop, which counts in the same run from the widest
+    assignment, finetuned alike, or from the float model where that is better (`DeferredAccuracy`). See
+    `sgq.bits.search` for storages, workers and errors; trainings of different models are a SearchError too.
     """
     evaluation = accuracy.built
     bytes_of_ends = _ends(evaluation.space)

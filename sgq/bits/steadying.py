@@ -2,8 +2,9 @@
 
 A drop on some hundred validation rows is a small difference: of those that changed, how many became wrong
 less how many became right. How many change at all is told by all rows, labelled or not, and so far more
-surely. What a share of changes costs on average is learned from all measurements of a search, as a control
-variate is; an accuracy counts beside that average by how much surer it is than assignments differ from it.
+surely. What a share of changes costs on average is learned from all measurements of a search; each accuracy
+is then shrunk to that average, by how much surer it is than assignments differ from it (empirical Bayes:
+Efron and Morris, Data Analysis Using Stein's Estimator, 1975).
 """
 
 from __future__ import annotations
@@ -16,9 +17,19 @@ FEWEST = 30
 POWERS = (1, 2, 4)
 """Of the share of changes, that the average drop is a sum of: none is negative, so that it only grows."""
 LEAST_ERROR = 1e-3
-"""Standard error of an accuracy at least: one of which nothing changed has none of its own."""
+"""Standard error of an accuracy at least: one of which next to nothing changed has none."""
 LEAST_SPREAD = 0.05
 """How much drops of assignments that change as much differ at least, as a share of the changes."""
+
+
+def sure_values(
+    accuracies: np.ndarray, margins: np.ndarray, errors: np.ndarray, flipped: np.ndarray, whole: np.ndarray
+) -> np.ndarray:
+    """Return accuracies [trials], steadied, less their margins: what a search looks by.
+
+    Those of trials that were stopped, which are not `whole`, are not steadied.
+    """
+    return steadied(accuracies, errors, np.where(whole, flipped, np.nan)) - margins
 
 
 def steadied(accuracies: np.ndarray, errors: np.ndarray, flipped: np.ndarray) -> np.ndarray:
@@ -26,12 +37,17 @@ def steadied(accuracies: np.ndarray, errors: np.ndarray, flipped: np.ndarray) ->
 
     `errors` are their standard errors, `flipped` the shares of rows whose class changed, 0 to 1. Where that
     is not known (NaN), and where too few are, accuracies stay as they are.
+
+    How sure one is, is told by its share too: an error that is counted from the same few rows as the drop is
+    small where the drop is so by luck, and would weigh most there.
     """
     known = np.isfinite(flipped)
     if known.sum() < FEWEST:
         return accuracies
     own, share = accuracies[known], flipped[known]
-    variance = np.maximum(errors[known], LEAST_ERROR) ** 2
+    variance = np.full(len(own), LEAST_ERROR**2)
+    if share.any():
+        variance = np.maximum(variance, share * (errors[known] ** 2).sum() / share.sum())
     expected = _average(own, share, variance)
     # By moments: what is left of the squares without the errors of measuring is how much assignments differ.
     surplus = float((((own - expected) ** 2 - variance) / variance**2).sum())

@@ -46,8 +46,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="accuracy=0.8, accuracy_drop=0.004 (on validation, below the widest bits finetuned alike) or "
-        "memory=300kB; may be given twice (default: the limits of the space's recipe)",
+        help="accuracy=0.8, accuracy_drop=0.004 (on validation, below the widest bits finetuned alike, or "
+        "the float model where that is better) or memory=300kB; may be given twice (default: the limits of "
+        "the space's recipe)",
     )
     parser.add_argument(
         "--also",

@@ -60,7 +60,10 @@ def write_selection(
             ("split", subject.dataset.split),
             ("seed", str(subject.seed)),
             ("limits", str(selection.result.limits) or "none"),
-            ("accuracy of a trial", "float less the drop from the widest bits, finetuned alike"),
+            (
+                "accuracy of a trial",
+                "float less the drop from the widest bits finetuned alike, or from float where better",
+            ),
             ("trials", str(len(selection.result.trials))),
             ("workers", str(arguments.workers)),
         ),

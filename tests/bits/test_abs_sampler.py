@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import islice
 
 import numpy as np
 import optuna
@@ -20,10 +21,26 @@ from optuna.trial import TrialState
 
 from sgq.bits import AbsSampler, Limits, Space
 from sgq.bits.abs_sampler import _coding_of
+from sgq.bits.candidates import steady_values
 from sgq.bits.leases import UNLEASED_S
 from sgq.bits.space import Codes
+from sgq.bits.steadying import FEWEST
 from sgq.bits.studies import QuietOptuna
-from sgq.bits.trials import BUDGET, COPY, MEMORY, MOST_DEATHS, REASON, distributions, retire, suggest
+from sgq.bits.trials import (
+    ACCURACY,
+    BUDGET,
+    COPY,
+    ERROR,
+    FLIPPED,
+    MEMORY,
+    MOST_DEATHS,
+    REASON,
+    TRAINING,
+    distributions,
+    records_of,
+    retire,
+    suggest,
+)
 from tests.bits.tables import BEST, SPACE, accuracy, add, memory, memory_of, new_study, proposed
 
 
@@ -98,6 +115,21 @@ def test_the_same_seed_gives_the_same_trials() -> None:
         return [trial.params for trial in study.trials]
 
     assert found(1) == found(1) != found(2)
+
+
+def test_attributes_of_trials_of_any_study_mean_nothing() -> None:
+    def found(**attributes: object) -> list[dict[str, object]]:
+        def objective(trial: optuna.Trial) -> float:
+            for name, value in attributes.items():
+                trial.set_user_attr(name, value)
+            return trial.suggest_int("x", 0, 9) + trial.suggest_int("y", 0, 4)
+
+        study = quiet_study(AbsSampler(seed=1))
+        study.optimize(objective, n_trials=15)
+        return [trial.params for trial in study.trials]
+
+    texts = {ERROR: "converged", TRAINING: "full", BUDGET: "10 min", FLIPPED: None, ACCURACY: "high"}
+    assert found(**texts) == found(**{ERROR: 0.3, TRAINING: 3_000_000, BUDGET: 0.1, FLIPPED: 0.2}) == found()
 
 
 def test_random_values_differ_after_reseeding() -> None:
@@ -184,6 +216,20 @@ def test_a_stopped_trial_is_learned_from_but_is_no_member_of_the_front() -> None
     assert history.complete.tolist() == [True, False]
     assert history.accuracy.tolist() == [0.9, accuracy(SPACE.assignment(SPACE.narrowest))]
     assert (failed, reference) == (set(), 0.9)
+
+
+def test_a_study_is_learned_from_as_its_candidates_are_valued() -> None:
+    study = new_study()
+    for number, codes in enumerate(islice(SPACE.every(), FEWEST + 2)):
+        value = accuracy(SPACE.assignment(codes))
+        told = {FLIPPED: (number % 7) / 100, ERROR: 0.01, ACCURACY: value + 0.003}
+        add(study, codes, **told, **({BUDGET: 0.25} if number in (3, 8) else {}))
+    history, _, _ = sampler_of_bits()._history(study, _coding_of(SPACE), study.ask()._cached_frozen_trial)
+    trials = records_of(SPACE, study.get_trials())
+    values = [trial.sure for trial in trials]
+    np.testing.assert_allclose(history.accuracy, steady_values(trials))
+    np.testing.assert_allclose(history.accuracy[[3, 8]], [values[3], values[8]])
+    assert np.abs(history.accuracy - values).max() > 0.01
 
 
 def test_only_the_first_of_two_equal_trials_counts() -> None:

@@ -86,19 +86,15 @@ def test_what_is_excluded_is_not_proposed() -> None:
     assert not set(others) & set(wanted)
 
 
-def test_repeats_that_failed_are_believed_more_than_trials() -> None:
-    trials = searched(noise=0.02)
-    refiner = Refiner(SPACE, memory)
-    wanted = np.array(refiner.smaller(trials, HOLDING, excluded=[], count=3))
-    failed = Known(wanted, np.full(len(wanted), -0.02), np.full(len(wanted), 10), of_all(len(wanted)))
-    taught = Known(
-        *(
-            np.concatenate((getattr(trials, name), getattr(failed, name)))
-            for name in ("codes", "above", "repeats", "trainings")
-        )
-    )
-    again = refiner.smaller(taught, HOLDING, excluded=[tuple(row) for row in wanted.tolist()], count=1)
-    assert not again or memory(np.array(again))[0] > memory(wanted).min()
+@pytest.mark.parametrize(("repeats", "wanted"), [(1, ((0,),)), (10, ())])
+def test_what_repeats_refuted_is_believed_more_than_one_measurement(
+    repeats: int, wanted: tuple[Codes, ...]
+) -> None:
+    space = Space.of({"bits": (4, 8)})
+    codes = np.array([[1]] * 8 + [[0]] * 2)
+    above = np.array([0.001, 0.007] * 4 + [0.004, -0.01])  # 4 bits were inside once, and outside in the end
+    known = Known(codes, above, np.array([1] * 9 + [repeats]), of_all(10))
+    assert Refiner(space, memory, repeats=10).smaller(known, (1,), excluded=[], count=3) == wanted
 
 
 def test_nothing_is_proposed_where_nothing_smaller_is_expected_to_hold() -> None:

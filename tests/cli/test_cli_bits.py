@@ -121,14 +121,20 @@ def test_tensorboard_has_every_trial(searched: Path) -> None:
     assert events.Scalars("memory/packed_bytes")[0].value == float(best_of(searched)["packed_bytes"])
 
 
+def once(lines: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return what trials measured, without the repeats: a search that went on may choose others for these."""
+    repeated = ("accuracy_val_again", "repeats")
+    return [{name: value for name, value in line.items() if name not in repeated} for line in lines]
+
+
 def test_a_search_goes_on_and_keeps_what_it_measured(sgq: Sgq, subject: Path, stopped: Path) -> None:
     before, known = table(stopped / "trials.csv"), (stopped / "memo.jsonl").read_text()
-    outcome = sgq(*words_of(subject, stopped, *LIMITED[:2], "--trials", str(TRIALS + 2), "--resume"))
+    outcome = sgq(*words_of(subject, stopped, *LIMITED[:2], "--trials", str(TRIALS + 1), "--resume"))
     assert (outcome.code, outcome.err) == (0, "")
     after = table(stopped / "trials.csv")
-    assert (after[:TRIALS], len(after)) == (before, TRIALS + 2)
+    assert (once(after[:TRIALS]), len(after)) == (once(before), TRIALS + 1)
     assert (stopped / "memo.jsonl").read_text().startswith(known)
-    assert f"trials: {TRIALS + 2}" in outcome.out
+    assert f"trials: {TRIALS + 1}" in outcome.out
     assert f"best: trial {best_of(stopped)['number']}" in outcome.out
     assert f"wrote {stopped}: best.recipe.yaml, best.safetensors, trials.csv" in " ".join(outcome.out.split())
     assert len(list(stopped.glob("events.out.tfevents.*"))) == 1

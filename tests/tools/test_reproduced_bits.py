@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from sgq.bits.selection import Selection
+from tests.bits.beliefs import searched
 
 if TYPE_CHECKING:
     from reproductions.sgquant import Run
@@ -87,6 +91,34 @@ def test_what_does_not_hold_the_limit_is_not_called_smaller(tmp_path: Path, sear
     texts = row(searches, write(tmp_path / "runs.jsonl", tests), by_hand(tmp_path, (0.819, 0.809)))
     assert texts[12] == "does not hold"
     assert texts[14] == "2.00x"
+
+
+def test_a_search_of_which_nothing_held_in_repeats_says_so(tmp_path: Path, searches: Path) -> None:
+    tests = {FLOAT: ((0.8, 0.79), 16000), WIDEST: ((0.82, 0.81), 9000), FOUND: ((0.81, 0.8), 1000)}
+    runs, hand = write(tmp_path / "runs.jsonl", tests), by_hand(tmp_path, (0.82, 0.81))
+    assert row(searches, runs, hand)[4] == "200 (20) + 6"
+    searches.write_text(json.dumps(json.loads(searches.read_text()) | {"confirmed_val": None}))
+    assert row(searches, runs, hand)[4] == "200 (20) + 6, none held"
+
+
+def test_a_search_that_was_interrupted_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from reproductions import abs as bit_selection
+
+    trained: list[int] = []
+    broken_off = replace(searched(), interrupted=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(bit_selection, "FOUND", tmp_path / "found")
+    monkeypatch.setattr(bit_selection, "train_float", lambda model, dataset, seed: trained.append(seed))
+    monkeypatch.setattr(bit_selection, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+    monkeypatch.setattr(
+        "sgq.bits.selection.select_bits",
+        lambda *_, **__: Selection(broken_off, broken_off.best, None, (), 0.8),
+    )
+    files = tmp_path / "searches.jsonl", tmp_path / "runs.jsonl"
+    with pytest.raises(KeyboardInterrupt, match="gcn on cora is not finished"):
+        bit_selection.reproduce(*files, datasets=["cora"], models=["gcn"], seeds=1, workers=1)
+    assert trained == list(range(10))
+    assert not any(file.exists() for file in (*files, bit_selection.FOUND))
 
 
 def test_a_row_of_which_runs_are_missing_is_left_out_and_named(

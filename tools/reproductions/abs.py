@@ -144,7 +144,10 @@ def train_float(model: str, dataset: str, seed: int) -> None:
 
 
 def search_one(model: str, dataset: str, *, workers: int) -> Searched:
-    """Search one cell, or go on with its search; write the recipe that it found."""
+    """Search one cell, or go on with its search; write the recipe that it found.
+
+    Raises KeyboardInterrupt, and writes nothing, where Ctrl-C or the death of all workers ended it.
+    """
     from sgq.bits.deferred import DeferredAccuracy
     from sgq.bits.limits import Limits
     from sgq.bits.results import best_recipe
@@ -171,6 +174,10 @@ def search_one(model: str, dataset: str, *, workers: int) -> Searched:
         workers=workers,
     )
     seconds = time.perf_counter() - began
+    if selection.result.interrupted:
+        raise KeyboardInterrupt(
+            f"the search of {model} on {dataset} is not finished: start it again to go on"
+        )
     evaluation, chosen, confirmed = deferred.built, selection.chosen, selection.confirmed
     if chosen is None or chosen.accuracy is None:
         raise RuntimeError(f"nothing was found for {model} on {dataset}: {selection.result.remark}")
@@ -252,7 +259,8 @@ def _place(item: tuple[tuple[str, str], Searched]) -> tuple[int, int]:
 def _searched_texts(search: Searched, cell: Cell, widest: Cell, floats: Cell) -> Iterator[str]:
     yield from (search.model, search.dataset, str(len(cell.runs)))
     yield f"{(max(search.search_s, search.trials_s) + search.confirm_s) / 60:.1f} min"
-    yield f"{search.trials} ({search.stopped}) + {search.refined}"
+    refuted = ", none held" if search.confirmed_val is None else ""
+    yield f"{search.trials} ({search.stopped}) + {search.refined}{refuted}"
     yield from (str(floats), str(cell), _drop_text(cell.below(widest)), _drop_text(cell))
     yield from (f"{cell.packed_bytes / 1e3:.0f} kB", f"{cell.saving:.1f}x")
 
