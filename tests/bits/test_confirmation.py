@@ -154,11 +154,11 @@ def test_what_half_of_the_repeats_refuted_is_known_to_be_of_their_trainings(
     assert sorted(item.trainings) == sorted(repeat - 1 for repeat in half)
     row = [SPACE.assignment(codes) for codes in known[0].codes.tolist()].index(of(*LUCKY))
     assert known[0].above[row] == pytest.approx(item.least_after(10) - LIMIT)
-    others_of = {short(trial.assignment): trial.accuracy for trial in searched().trials}
+    measured = {short(trial.assignment): trial.accuracy for trial in searched().trials}
     for codes, above in zip(known[0].codes.tolist(), known[0].above, strict=True):
-        widths_of = short(SPACE.assignment(codes))
-        if widths_of != LUCKY:
-            assert above == pytest.approx(others_of[widths_of] - LIMIT)
+        own = short(SPACE.assignment(codes))
+        if own != LUCKY:
+            assert above == pytest.approx(measured[own] - LIMIT)
     shares = known[0].trainings[row]
     assert shares.sum() == pytest.approx(1.0)
     assert sorted(shares[list(item.trainings)]) == pytest.approx([0.2] * 5)
