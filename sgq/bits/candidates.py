@@ -13,7 +13,7 @@ from sgq.bits.front import front_of
 from sgq.bits.gaussian_process import ALL_TRAININGS, GaussianProcess, training_shares
 from sgq.bits.proposals import SQUASH_AT_LIMIT, squashed
 from sgq.bits.searching import SearchResult
-from sgq.bits.steadying import sure_values
+from sgq.bits.steadying import CostOfChanges, sure_values
 from sgq.bits.trials import Trial
 
 SINGLE_PRECISION = 1e-5
@@ -53,6 +53,16 @@ def steady_values(trials: Sequence[Trial]) -> np.ndarray:
         errors=np.array([trial.error for trial in trials]),
         flipped=np.array([trial.flipped for trial in trials], dtype=float),
         whole=np.array([trial.state == "finished" for trial in trials], dtype=bool),
+    )
+
+
+def cost_of_changes(trials: Sequence[Trial]) -> CostOfChanges | None:
+    """Return what trials tell of the cost of changed classes; None where they are too few."""
+    whole = [trial for trial in trials if trial.state == "finished"]
+    return CostOfChanges.learned(
+        accuracies=np.array([trial.accuracy for trial in whole], dtype=float),
+        errors=np.array([trial.error for trial in whole]),
+        flipped=np.array([trial.flipped for trial in whole], dtype=float),
     )
 
 

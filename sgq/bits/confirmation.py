@@ -8,8 +8,10 @@ one that holds on, what is measured are smaller assignments that the model, whic
 expects to hold as well.
 
 Each one that is tried has its own chance to hold by luck, on the same validation nodes: of two dozen at the
-limit several may. One standard error is therefore a rule to choose by, and no bound on what the chosen one
-loses elsewhere.
+limit several may. So it is the mean drawn to what such changes of classes cost on average that has to hold
+the limit less its error (`sgq.bits.steadying`): the search has learned that from all of its trials, not from
+these repeats. The mean as it was measured has to be inside as well. One standard error stays a rule to choose
+by, and no bound on what the chosen one loses elsewhere.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sgq.bits.candidates import believed_inside, steady_values, trainings_of
+from sgq.bits.candidates import believed_inside, cost_of_changes, steady_values, trainings_of
 from sgq.bits.changes import Changes, independent_error, joint_error, two_way_error
 from sgq.bits.deferred import DeferredAccuracy
 from sgq.bits.gaussian_process import ALL_TRAININGS, training_shares
@@ -32,6 +34,7 @@ from sgq.bits.limits import ROUNDING
 from sgq.bits.refinement import Known, Refiner
 from sgq.bits.searching import SearchResult, search
 from sgq.bits.space import Assignment, Codes, Space
+from sgq.bits.steadying import CostOfChanges
 from sgq.bits.trials import Evaluation, Trial
 
 CANDIDATES = 3
@@ -48,6 +51,8 @@ class Confirmation:
 
     `independent` is the part of that error which is in the error over repeats, too (`sgq.bits.changes`).
     `trainings` are the numbers of those that the repeats were measured on; empty where there is one.
+    `flipped` are the shares of rows that changed their class in the repeats, and `cost` is what such shares
+    cost on average, as far as all that was measured tells; None where it does not.
     """
 
     trial: Trial
@@ -55,6 +60,8 @@ class Confirmation:
     error: float = 0.0
     independent: float = 0.0
     trainings: tuple[int, ...] = ()
+    flipped: tuple[float | None, ...] = ()
+    cost: CostOfChanges | None = None
 
     @property
     def accuracy(self) -> float:
@@ -63,20 +70,41 @@ class Confirmation:
 
     @property
     def least_accuracy(self) -> float:
-        """The mean less its standard error over repeats and nodes.
-
-        Repeats share their nodes: more of them do not make the error over nodes vanish.
-        """
-        over_repeats = statistics.stdev(self.accuracies) / math.sqrt(len(self.accuracies))
-        return self.accuracy - two_way_error(over_repeats, self.error, self.independent)
+        """The steadied mean less its standard error."""
+        return self.least_after(len(self.accuracies))
 
     def least_after(self, repeats: int) -> float:
         """Return what `least_accuracy` would be after so many repeats of the same mean and spread.
 
-        Its error is taken to shrink by the root of their number, as if they did not share nodes.
+        The error over repeats and nodes is taken to shrink by the root of their number, as if they did not
+        share nodes.
         """
-        error = self.accuracy - self.least_accuracy
-        return self.accuracy - error * math.sqrt(len(self.accuracies) / repeats)
+        mean, error = self._steadied(self.error_of_mean * math.sqrt(len(self.accuracies) / repeats))
+        return mean - error
+
+    @property
+    def error_of_mean(self) -> float:
+        """The standard error of the mean over repeats and nodes.
+
+        Repeats share their nodes: more of them do not make the error over nodes vanish.
+        """
+        over_repeats = statistics.stdev(self.accuracies) / math.sqrt(len(self.accuracies))
+        return two_way_error(over_repeats, self.error, self.independent)
+
+    @property
+    def steadied_mean(self) -> float:
+        """The mean, drawn to what such shares of changes cost on average, where that is known."""
+        return self._steadied(self.error_of_mean)[0]
+
+    def _steadied(self, error: float) -> tuple[float, float]:
+        """Return the steadied mean of an error, and its error."""
+        if self.cost is None or None in self.flipped or not self.flipped:
+            return self.accuracy, error
+        return self.cost.steadied_mean(self.accuracy, error, np.array(self.flipped, dtype=float))
+
+    def holds(self, least_accuracy: float) -> bool:
+        """Whether a limit is held by the mean as it was measured, and by `least_accuracy`."""
+        return min(self.accuracy, self.least_accuracy) >= least_accuracy - ROUNDING
 
 
 @dataclass(frozen=True)
@@ -151,7 +179,7 @@ def confirm(
     workers: int = 1,
     smaller: int = MOST_SMALLER,
 ) -> Confirmed:
-    """Measure trials again, from the smallest up, until the mean of one holds the limit less its error.
+    """Measure trials again, from the smallest up, until one holds the limit by the mean less its error.
 
     Up to eight rounds of three candidates, with ten repeats each or, of several trainings, as many as give
     each training as many turns; what is below the limit after half of them, which are others for each
@@ -161,7 +189,7 @@ def confirm(
     Finished repeats are in the storage beside the search, and are resumed. Ctrl-C ends it with those rounds
     that were measured, whether it strikes in one or between two.
     """
-    rounds = _Rounds(accuracy, least_accuracy, storage, workers)
+    rounds = _Rounds(accuracy, least_accuracy, storage, workers, cost_of_changes(result.trials))
     try:
         _all_rounds(result, rounds, study, smaller)
     except KeyboardInterrupt:
@@ -195,10 +223,16 @@ class _Rounds:
     """Candidates that were measured again, round by round, and the smallest of them that holds."""
 
     def __init__(
-        self, accuracy: DeferredAccuracy, least_accuracy: float, storage: str | Path | None, workers: int
+        self,
+        accuracy: DeferredAccuracy,
+        least_accuracy: float,
+        storage: str | Path | None,
+        workers: int,
+        cost: CostOfChanges | None,
     ) -> None:
         self.accuracy = accuracy
         self.least_accuracy = least_accuracy
+        self.cost = cost
         self.measured: list[Confirmation] = []
         self.left_out: list[LeftOut] = []
         self.tried: list[Trial] = []
@@ -209,9 +243,9 @@ class _Rounds:
     def measure(self, candidates: Sequence[Trial], study: str) -> None:
         """Measure the first half of the repeats of candidates, then the rest of those that may yet hold.
 
-        What is below the limit by then would have to be above it by more than its error from there on. Both
-        halves are in studies of their own. Of what Ctrl-C ended in its second half, those repeats count that
-        there are.
+        What is below the limit by then, as measured or steadied, would have to be above it by more than its
+        error from there on. Both halves are in studies of their own. Of what Ctrl-C ended in its second half,
+        those repeats count that there are.
         """
         repeats = self.repeats
         half = repeats // 2
@@ -220,7 +254,7 @@ class _Rounds:
         left = [
             trial
             for trial in candidates
-            if len(found[trial.number]) == half and self._may_hold(found[trial.number])
+            if len(found[trial.number]) == half and self._may_hold(trial, found[trial.number])
         ]
         if left and not self.interrupted:
             more = self._repeated(left, f"{study}-rest", range(half + 1, repeats + 1))
@@ -231,13 +265,14 @@ class _Rounds:
             if failed:
                 self.left_out.append(LeftOut(trial, failed[0].reason))
             elif len(own) >= half:
-                self.measured.append(_confirmation(trial, own))
+                self.measured.append(_confirmation(trial, own, self.cost))
 
-    def _may_hold(self, repeats: Sequence[Trial]) -> bool:
-        """Whether the mean of some repeats holds the limit; False where one failed."""
-        accuracies = [repeat.accuracy for repeat in repeats if repeat.accuracy is not None]
-        whole = len(accuracies) == len(repeats)
-        return whole and statistics.fmean(accuracies) >= self.least_accuracy - ROUNDING
+    def _may_hold(self, trial: Trial, repeats: Sequence[Trial]) -> bool:
+        """Whether the mean of some repeats, as it is and steadied, is inside; False where one failed."""
+        if any(repeat.accuracy is None for repeat in repeats):
+            return False
+        item = _confirmation(trial, repeats, self.cost)
+        return min(item.accuracy, item.steadied_mean) >= self.least_accuracy - ROUNDING
 
     def _repeated(
         self, candidates: Sequence[Trial], study: str, turns: range
@@ -274,10 +309,9 @@ class _Rounds:
 
     @property
     def chosen(self) -> Confirmation | None:
-        """The one of least memory that holds the limit less its error, by all of its repeats."""
-        least = self.least_accuracy - ROUNDING
+        """The one of least memory that holds the limit by all of its repeats."""
         whole = (item for item in self.measured if len(item.accuracies) == self.repeats)
-        holding = (item for item in whole if item.least_accuracy >= least)
+        holding = (item for item in whole if item.holds(self.least_accuracy))
         return min(holding, key=lambda item: item.trial.memory, default=None)
 
 
@@ -324,14 +358,15 @@ def _below(result: SearchResult, rounds: _Rounds, holding: Codes, *, count: int)
     return [once.get(codes, trial) for codes, trial in zip(wanted, new, strict=True)]
 
 
-def _confirmation(trial: Trial, repeats: Sequence[Trial]) -> Confirmation:
+def _confirmation(trial: Trial, repeats: Sequence[Trial], cost: CostOfChanges | None) -> Confirmation:
     """Return what repeats of a trial came to; one that the search did not measure has their accuracy."""
     accuracies = tuple(repeat.accuracy or 0.0 for repeat in repeats)
     trainings = tuple(repeat.training for repeat in repeats if repeat.training is not None)
-    item = Confirmation(trial, accuracies, *_errors_over_nodes(repeats), trainings)
+    flipped = tuple(repeat.flipped for repeat in repeats)
+    item = Confirmation(trial, accuracies, *_errors_over_nodes(repeats), trainings, flipped, cost)
     if trial.accuracy is not None:
         return item
-    error = item.accuracy - item.least_accuracy
+    error = item.error_of_mean
     seconds = math.fsum(repeat.seconds for repeat in repeats)
     return replace(item, trial=replace(trial, accuracy=item.accuracy, error=error, seconds=seconds))
 

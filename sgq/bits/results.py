@@ -72,6 +72,7 @@ def study_report(
             on_front=trial.number in front,
             holds=result.holds(trial),
             accuracy_val_again=again[trial.number].accuracy if trial.number in again else None,
+            accuracy_least_again=again[trial.number].least_accuracy if trial.number in again else None,
             repeats=len(again[trial.number].accuracies) if trial.number in again else 0,
         )
         for trial in result.trials

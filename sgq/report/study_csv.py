@@ -16,6 +16,7 @@ FIELDS = (
     "accuracy_error",
     "accuracy_margin",
     "accuracy_val_again",
+    "accuracy_least_again",
     "repeats",
     "budget",
     "seconds",

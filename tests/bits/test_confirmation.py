@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from sgq.bits import Limits, SearchResult, Trial
+from sgq.bits import Evaluation, Limits, SearchResult, Trial
 from sgq.bits.candidates import believed_inside
 from sgq.bits.confirmation import (
     CANDIDATES,
@@ -23,9 +25,11 @@ from sgq.bits.confirmation import (
 )
 from sgq.bits.deferred import DeferredAccuracy
 from sgq.bits.refinement import Known, Refiner
+from sgq.bits.space import Assignment
+from sgq.bits.steadying import CostOfChanges
 from tests.bits.beliefs import LIMIT, Believe, lucky, measured_before, only, searched, widths
 from tests.bits.tables import SPACE, TOP, accuracy, memory
-from tests.bits.trainings import LEAST, LUCKY, deferred, of, repeats, short, uses
+from tests.bits.trainings import LEAST, LUCKY, Widths, deferred, of, repeats, short, uses
 
 HALF = REPEATS // 2
 
@@ -84,6 +88,71 @@ def test_a_limit_that_only_rounding_misses_is_held(tmp_path: Path, believe: Beli
     result = searched()
     assert confirmed(result, deferred(tmp_path / "a"), least=TOP + 1e-12)[0] is not None
     assert confirmed(result, deferred(tmp_path / "b"), least=TOP + 1e-6)[0] is None
+
+
+def cost(spread: float) -> CostOfChanges:
+    """Return that a fifth of a share of changes is lost, or so much of it more or less."""
+    return CostOfChanges(np.array([TOP, 0.2, 0.0, 0.0]), np.zeros((4, 4)), spread, variance_a_share=1.0)
+
+
+def test_the_mean_is_drawn_to_what_its_changes_cost_before_its_error_is_taken_off() -> None:
+    repeats = Confirmation(Trial(0, {}, 1.0, 0.9), (0.876, 0.884, 0.892), flipped=(0.08, 0.1, 0.12))
+    # The error over repeats is 0.0046188; 0.88 is expected, and assignments differ from that by 0.003.
+    assert repeats.least_accuracy == repeats.accuracy - repeats.error_of_mean
+    known = replace(repeats, cost=cost(0.03))
+    own = 9 / (9 + 0.46188**2 * 100)
+    assert known.steadied_mean == pytest.approx(0.88 + own * 0.004, abs=1e-6)
+    assert known.least_accuracy == pytest.approx(0.88 + own * 0.004 - math.sqrt(own) * 0.0046188, abs=1e-6)
+    own = 9 / (9 + 0.46188**2 * 100 / 4)
+    assert known.least_after(12) == pytest.approx(
+        0.88 + own * 0.004 - math.sqrt(own) * 0.0046188 / 2, abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("flipped", [(), (0.1, None, 0.1)])
+def test_repeats_whose_changes_are_not_known_are_not_steadied(flipped: tuple[float | None, ...]) -> None:
+    item = Confirmation(Trial(0, {}, 1.0, 0.9), (0.876, 0.884, 0.892), flipped=flipped, cost=cost(0.03))
+    assert item.least_accuracy == item.accuracy - item.error_of_mean
+
+
+@pytest.mark.parametrize(
+    ("mean", "share", "holds"), [(0.89, 0.02, True), (0.89, 0.1, False), (0.88, 0.02, False)]
+)
+def test_a_limit_is_held_by_the_measured_mean_and_by_the_steadied_one_less_its_error(
+    mean: float, share: float, holds: bool
+) -> None:
+    accuracies = tuple(mean + off for off in (-0.008, 0.0, 0.008))
+    item = Confirmation(Trial(0, {}, 1.0, 0.9), accuracies, flipped=(share,) * 3, cost=cost(0.05))
+    assert item.holds(LIMIT) == holds
+
+
+def changes_of(assignment: Assignment) -> int:
+    """Return rows of a thousand: a point of accuracy is lost by fifty that change."""
+    return round(5000 * (TOP - accuracy(assignment)))
+
+
+def told(assignment: Assignment) -> Evaluation:
+    return Evaluation(accuracy(assignment), flipped=changes_of(assignment) / 1000)
+
+
+@pytest.mark.parametrize(("flips", "taken", "times"), [(None, LUCKY, REPEATS), (changes_of, LEAST, HALF)])
+def test_what_holds_by_the_luck_of_its_repeats_is_found_out_by_its_changes(
+    tmp_path: Path,
+    believe: Believe,
+    flips: Callable[[Assignment], int] | None,
+    taken: Widths,
+    times: int,
+) -> None:
+    believe(only({LUCKY: 0.01, LEAST: 0.02}))
+    # Two points too few are 0.88; by luck its repeats have 0.89 on average, with an error of 0.0039.
+    luck = {LUCKY: (0.0, *(-0.006, 0.0, 0.01, 0.02, 0.026) * 2)}
+    evaluation = deferred(tmp_path / "log", luck=luck, flips=flips)
+    chosen, measured = confirmed(searched(told), evaluation, smaller=0)
+    assert chosen is not None
+    assert short(chosen.trial.assignment) == taken
+    [item] = [item for item in measured if short(item.trial.assignment) == LUCKY]
+    assert item.accuracy == pytest.approx(0.89)
+    assert len(item.accuracies) == times
 
 
 # Rounds of repeats.

@@ -155,7 +155,9 @@ def test_the_report_has_a_row_for_every_trial() -> None:
         assert (row.seconds, row.reason) == (trial.seconds, trial.reason)
     again = {number: (row.accuracy_val_again, row.repeats) for number, row in found.items() if row.repeats}
     assert again == {6: (0.85, 5), 1: (pytest.approx(0.88), 5), 2: (pytest.approx(0.9), 5)}
-    assert found[0].accuracy_val_again is None
+    least = {item.trial.number: item.least_accuracy for item in CONFIRMED.confirmations}
+    assert {number: row.accuracy_least_again for number, row in found.items() if row.repeats} == least
+    assert (found[0].accuracy_val_again, found[0].accuracy_least_again) == (None, None)
     assert [number for number, row in found.items() if row.on_front] == [1, 6]
     assert [number for number, row in found.items() if row.holds] == [1, 2]  # the widest is too large
     assert (report.best, report.best_trial) == (2, found[2])

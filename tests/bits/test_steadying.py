@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from sgq.bits import Evaluation, search
 from sgq.bits.candidates import believed_inside
 from sgq.bits.space import Assignment
-from sgq.bits.steadying import FEWEST, steadied
+from sgq.bits.steadying import FEWEST, LEAST_ERROR, CostOfChanges, sure_values
 from tests.bits.tables import CHOICES, TOP, accuracy, memory
 
 ROWS = 500
@@ -27,6 +29,11 @@ def measured(
     worth = TOP - share * (cost + chance.normal(0.0, differing, count))
     error = np.sqrt(share / ROWS)
     return worth, worth + chance.normal(0.0, 1.0, count) * error, error, share
+
+
+def steadied(accuracies: np.ndarray, errors: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Return accuracies, steadied, of trials that were not stopped and have no margin."""
+    return sure_values(accuracies, np.zeros_like(errors), errors, share, np.ones_like(share, dtype=bool))
 
 
 def test_what_changes_cost_on_average_is_surer_than_one_measurement() -> None:
@@ -72,7 +79,8 @@ def test_what_is_not_known_and_what_is_too_little_to_learn_from_stays() -> None:
     assert found[3:8] == pytest.approx(accuracies[3:8], abs=0.0)
     assert not np.allclose(found, accuracies)
     share[8] = np.nan
-    assert steadied(accuracies, errors, share) is accuracies
+    assert steadied(accuracies, errors, share) == pytest.approx(accuracies, abs=0.0)
+    assert CostOfChanges.learned(accuracies, errors, share) is None
     assert steadied(np.zeros(0), np.zeros(0), np.zeros(0)).shape == (0,)
 
 
@@ -80,6 +88,68 @@ def test_where_nothing_ever_changes_nothing_is_learned() -> None:
     accuracies = np.full(FEWEST, TOP)
     found = steadied(accuracies, np.zeros(FEWEST), np.zeros(FEWEST))
     assert found == pytest.approx(accuracies)
+
+
+def test_stopped_trials_are_neither_learned_from_nor_steadied() -> None:
+    _, accuracies, errors, share = measured(0.15)
+    whole = np.arange(len(share)) % 4 > 0
+    accuracies[~whole] = 0.2
+    margins = np.full_like(errors, 0.001)
+    found = sure_values(accuracies, margins, errors, share, whole)
+    assert found[~whole] == pytest.approx(0.199)
+    alone = steadied(accuracies[whole], errors[whole], share[whole])
+    assert found[whole] == pytest.approx(alone - 0.001)
+
+
+def test_the_mean_of_repeats_is_drawn_to_what_their_changes_cost_by_how_sure_both_are() -> None:
+    cost = CostOfChanges(np.array([0.8, 0.2, 0.0, 0.0]), np.zeros((4, 4)), spread=0.1, variance_a_share=1.0)
+    flipped = np.array([0.02, 0.04])
+    # 0.794 is expected; assignments differ from it by 0.003, the mean's error is 0.004.
+    mean, error = cost.steadied_mean(0.8, 0.004, flipped)
+    assert mean == pytest.approx(0.794 + 9 / 25 * 0.006)
+    assert error == pytest.approx(0.6 * 0.004)
+    assert cost.steadied_mean(0.8, 1.0, flipped) == (
+        pytest.approx(0.794, abs=1e-6),
+        pytest.approx(0.003, abs=1e-6),
+    )
+    sure, least = cost.steadied_mean(0.8, 0.0, flipped)
+    assert sure == pytest.approx(0.794 + 9 / 10 * 0.006)
+    assert least == pytest.approx(LEAST_ERROR * np.sqrt(0.9))
+
+
+def test_how_sure_an_average_is_counts_beside_how_much_assignments_differ() -> None:
+    covariance = np.zeros((4, 4))
+    covariance[0, 0], covariance[1, 1] = 0.0015**2, 0.1**2
+    unsure = CostOfChanges(np.array([0.8, 0.2, 0.0, 0.0]), covariance, spread=0.0, variance_a_share=1.0)
+    # At a share of 0.02 the average has an error of 0.0025.
+    _, error = unsure.steadied_mean(0.8, 1.0, np.array([0.02]))
+    assert error == pytest.approx(0.0025, rel=1e-4)
+
+
+def test_an_average_is_as_sure_as_the_measurements_that_it_is_learned_from() -> None:
+    share, off, told = np.array([0.03]), [], []
+    for seed in range(60):
+        _, accuracies, errors, shares = measured(0.15, seed=seed)
+        cost = CostOfChanges.learned(accuracies, errors, shares)
+        assert cost is not None
+        off.append(cost.steadied_mean(0.5, 1e6, share)[0] - (TOP - 0.15 * 0.03))
+        told.append(math.sqrt(cost.steadied_mean(0.5, 1e6, share)[1] ** 2 - (cost.spread * 0.03) ** 2))
+    assert np.mean(off) == pytest.approx(0.0, abs=3e-4)
+    assert 0.7 < np.std(off) / np.mean(told) < 1.4
+
+
+def test_means_are_surer_by_what_changes_cost() -> None:
+    # What is worth less than it seems is found out by the many rows that it changes.
+    worth, accuracies, errors, share = measured(0.15, differing=0.03)
+    cost = CostOfChanges.learned(accuracies, errors, share)
+    assert cost is not None
+    chance = np.random.default_rng(1)
+    means = worth + chance.normal(0.0, 1.0, len(worth)) * errors / 2
+    found = [cost.steadied_mean(*each) for each in zip(means, errors / 2, share[:, None], strict=True)]
+    off = np.array([mean for mean, _ in found]) - worth
+    told = np.array([error for _, error in found])
+    assert np.sqrt(np.mean(off**2)) < 0.7 * np.sqrt(np.mean((means - worth) ** 2))
+    assert 0.6 < np.mean(np.abs(off) < told) < 0.95
 
 
 def test_what_changes_tell_leads_a_search_through_the_noise() -> None:
