@@ -25,7 +25,7 @@ LEAST_SPREAD = 0.05
 """How much drops of assignments that change as much differ at least, as a share of the changes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CostOfChanges:
     """What a share of changed classes costs on average, and how much assignments differ from that.
 
