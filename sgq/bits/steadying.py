@@ -43,16 +43,17 @@ class CostOfChanges:
     def learned(cls, accuracies: np.ndarray, errors: np.ndarray, flipped: np.ndarray) -> CostOfChanges | None:
         """Learn it from accuracies [trials], their standard errors, and their shares of changes, 0 to 1.
 
-        What has a share that is not known (NaN) is left out; return None where too few are left.
+        What has a share that is not known (NaN) is left out; return None where too few are left, and where
+        none of them changes anything.
 
         How sure a measurement is, is told by its share too: an error that is counted from the same few rows
         as the drop is small where the drop is so by luck, and would weigh most there.
         """
         known = np.isfinite(flipped)
-        if known.sum() < FEWEST:
-            return None
         own, share = accuracies[known], flipped[known]
-        variance_a_share = float((errors[known] ** 2).sum() / share.sum()) if share.any() else 0.0
+        if len(share) < FEWEST or not share.any():
+            return None
+        variance_a_share = float((errors[known] ** 2).sum() / share.sum())
         variance = np.maximum(LEAST_ERROR**2, variance_a_share * share)
         columns = _columns(share)
         weight = 1.0 / np.sqrt(variance)
@@ -61,7 +62,7 @@ class CostOfChanges:
         # differ.
         surplus = float((((own - columns @ parts) ** 2 - variance) / variance**2).sum())
         scale = float((share**2 / variance**2).sum())
-        spread = max(LEAST_SPREAD, math.sqrt(max(0.0, surplus / scale)) if scale else 0.0)
+        spread = max(LEAST_SPREAD, math.sqrt(max(0.0, surplus / scale)))
         used = np.flatnonzero(parts)
         whole = variance + (spread * share) ** 2
         covariance = np.zeros((len(parts), len(parts)))

@@ -88,6 +88,7 @@ def test_where_nothing_ever_changes_nothing_is_learned() -> None:
     accuracies = np.full(FEWEST, TOP)
     found = steadied(accuracies, np.zeros(FEWEST), np.zeros(FEWEST))
     assert found == pytest.approx(accuracies)
+    assert CostOfChanges.learned(accuracies, np.zeros(FEWEST), np.zeros(FEWEST)) is None
 
 
 def test_stopped_trials_are_neither_learned_from_nor_steadied() -> None:
