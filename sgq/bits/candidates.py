@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sgq.bits.changes import Changes
 from sgq.bits.front import front_of
 from sgq.bits.gaussian_process import ALL_TRAININGS, GaussianProcess, training_shares
 from sgq.bits.proposals import SQUASH_AT_LIMIT, squashed
 from sgq.bits.searching import SearchResult
-from sgq.bits.steadying import CostOfChanges, sure_values
+from sgq.bits.steadying import CostOfChanges, Experience, sure_values
 from sgq.bits.trials import Trial
 
 SINGLE_PRECISION = 1e-5
@@ -56,14 +57,17 @@ def steady_values(trials: Sequence[Trial]) -> np.ndarray:
     )
 
 
-def cost_of_changes(trials: Sequence[Trial]) -> CostOfChanges | None:
-    """Return what trials tell of the cost of changed classes; None where they are too few."""
-    whole = [trial for trial in trials if trial.state == "finished"]
-    return CostOfChanges.learned(
+def experience_of(trials: Sequence[Trial]) -> Experience | None:
+    """Return what finished trials tell of the cost of changed classes; None where they are too few."""
+    whole = [
+        trial for trial in trials if trial.state == "finished" and trial.flipped is not None and trial.changed
+    ]
+    cost = CostOfChanges.learned(
         accuracies=np.array([trial.accuracy for trial in whole], dtype=float),
         errors=np.array([trial.error for trial in whole]),
         flipped=np.array([trial.flipped for trial in whole], dtype=float),
     )
+    return None if cost is None else Experience(cost, [Changes.parse(trial.changed) for trial in whole])
 
 
 def trainings_of(trials: Sequence[Trial], trainings: int | None = None) -> np.ndarray:

@@ -16,7 +16,7 @@ from sgq.report.rows import ReportRow
 from sgq.report.study_rows import ReferenceRow, StudyReport, TrialRow
 
 REFUTED = (
-    "none of {} trials believed inside the limit held it less its error when measured again; "
+    "none of {} trials believed inside the limit surely held it when measured again; "
     "the nearest one was taken"
 )
 
@@ -100,17 +100,16 @@ def remarks(selection: Selection) -> tuple[str, ...]:
     notes = [result.remark] if result.remark else []
     if result.interrupted:
         notes.append("the search was interrupted")
-    if selection.confirmed is not None:
-        repeats = selection.confirmed.accuracies
+    confirmed = selection.confirmed
+    if confirmed is not None:
+        steadied = "" if confirmed.expected is None else f", {confirmed.steadied:.1%} steadied"
         notes.append(
-            f"trial {selection.confirmed.trial.number} was measured {len(repeats)} times again: validation "
-            f"accuracy {selection.confirmed.accuracy:.1%} on average"
+            f"trial {confirmed.trial.number} was measured {len(confirmed.accuracies)} times again: "
+            f"validation accuracy {confirmed.accuracy:.1%} on average{steadied}"
         )
-        smaller = [
-            item for item in selection.confirmations if item.trial.memory < selection.confirmed.trial.memory
-        ]
+        smaller = [item for item in selection.confirmations if item.trial.memory < confirmed.trial.memory]
         if smaller:
-            notes.append(f"{len(smaller)} smaller ones, measured again, did not hold it less their error")
+            notes.append(f"{len(smaller)} smaller ones, measured again, did not surely hold it")
     elif selection.refuted:
         notes.append(REFUTED.format(len(selection.confirmations)))
     notes += [

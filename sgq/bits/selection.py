@@ -27,7 +27,7 @@ class Selection:
     """What a selection came to: the search, the chosen trial, and the trials that were measured again.
 
     `confirmed` is the confirmation of the chosen trial; None where accuracy is not limited, or where no
-    candidate held the limit less its error again (then the chosen one came nearest to it). Measuring
+    candidate surely held the limit again (then the chosen one came nearest to it). Measuring
     them took `confirm_s` seconds. `refined` are those among the result's trials that were not measured before
     that, but proposed by what it found; `left_out` are those that could not be measured again.
     """

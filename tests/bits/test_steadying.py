@@ -9,8 +9,9 @@ import pytest
 
 from sgq.bits import Evaluation, search
 from sgq.bits.candidates import believed_inside
+from sgq.bits.changes import Changes
 from sgq.bits.space import Assignment
-from sgq.bits.steadying import FEWEST, LEAST_ERROR, CostOfChanges, sure_values
+from sgq.bits.steadying import FEWEST, CostOfChanges, Expectation, Experience, sure_values
 from tests.bits.tables import CHOICES, TOP, accuracy, memory
 
 ROWS = 500
@@ -80,7 +81,8 @@ def test_what_is_not_known_and_what_is_too_little_to_learn_from_stays() -> None:
     assert not np.allclose(found, accuracies)
     share[8] = np.nan
     assert steadied(accuracies, errors, share) == pytest.approx(accuracies, abs=0.0)
-    assert CostOfChanges.learned(accuracies, errors, share) is None
+    known = np.isfinite(share)
+    assert CostOfChanges.learned(accuracies[known], errors[known], share[known]) is None
     assert steadied(np.zeros(0), np.zeros(0), np.zeros(0)).shape == (0,)
 
 
@@ -102,55 +104,91 @@ def test_stopped_trials_are_neither_learned_from_nor_steadied() -> None:
     assert found[whole] == pytest.approx(alone - 0.001)
 
 
-def test_the_mean_of_repeats_is_drawn_to_what_their_changes_cost_by_how_sure_both_are() -> None:
-    cost = CostOfChanges(np.array([0.8, 0.2, 0.0, 0.0]), np.zeros((4, 4)), spread=0.1, variance_a_share=1.0)
-    flipped = np.array([0.02, 0.04])
-    # 0.794 is expected; assignments differ from it by 0.003, the mean's error is 0.004.
-    mean, error = cost.steadied_mean(0.8, 0.004, flipped)
-    assert mean == pytest.approx(0.794 + 9 / 25 * 0.006)
-    assert error == pytest.approx(0.6 * 0.004)
-    assert cost.steadied_mean(0.8, 1.0, flipped) == (
-        pytest.approx(0.794, abs=1e-6),
-        pytest.approx(0.003, abs=1e-6),
-    )
-    sure, least = cost.steadied_mean(0.8, 0.0, flipped)
-    assert sure == pytest.approx(0.794 + 9 / 10 * 0.006)
-    assert least == pytest.approx(LEAST_ERROR * np.sqrt(0.9))
-
-
-def test_how_sure_an_average_is_counts_beside_how_much_assignments_differ() -> None:
-    covariance = np.zeros((4, 4))
-    covariance[0, 0], covariance[1, 1] = 0.0015**2, 0.1**2
-    unsure = CostOfChanges(np.array([0.8, 0.2, 0.0, 0.0]), covariance, spread=0.0, variance_a_share=1.0)
-    # At a share of 0.02 the average has an error of 0.0025.
-    _, error = unsure.steadied_mean(0.8, 1.0, np.array([0.02]))
-    assert error == pytest.approx(0.0025, rel=1e-4)
-
-
-def test_an_average_is_as_sure_as_the_measurements_that_it_is_learned_from() -> None:
-    share, off, told = np.array([0.03]), [], []
-    for seed in range(60):
-        _, accuracies, errors, shares = measured(0.15, seed=seed)
-        cost = CostOfChanges.learned(accuracies, errors, shares)
+@pytest.mark.parametrize("spread", [0.1, 0.2, 0.4])
+def test_how_much_assignments_differ_is_learned(spread: float) -> None:
+    found = []
+    for seed in range(40):
+        cost = CostOfChanges.learned(*measured(0.15, differing=spread, seed=seed)[1:])
         assert cost is not None
-        off.append(cost.steadied_mean(0.5, 1e6, share)[0] - (TOP - 0.15 * 0.03))
-        told.append(math.sqrt(cost.steadied_mean(0.5, 1e6, share)[1] ** 2 - (cost.spread * 0.03) ** 2))
-    assert np.mean(off) == pytest.approx(0.0, abs=3e-4)
-    assert 0.7 < np.std(off) / np.mean(told) < 1.4
+        found.append(cost.spread)
+    assert np.median(found) == pytest.approx(spread, rel=0.25)
 
 
-def test_means_are_surer_by_what_changes_cost() -> None:
-    # What is worth less than it seems is found out by the many rows that it changes.
-    worth, accuracies, errors, share = measured(0.15, differing=0.03)
+def test_without_changes_the_average_is_what_was_measured_without_any() -> None:
+    _, accuracies, errors, share = measured(0.15)
+    accuracies[1:] += 0.01  # of all others by the luck that they have in common
     cost = CostOfChanges.learned(accuracies, errors, share)
     assert cost is not None
-    chance = np.random.default_rng(1)
-    means = worth + chance.normal(0.0, 1.0, len(worth)) * errors / 2
-    found = [cost.steadied_mean(*each) for each in zip(means, errors / 2, share[:, None], strict=True)]
-    off = np.array([mean for mean, _ in found]) - worth
-    told = np.array([error for _, error in found])
-    assert np.sqrt(np.mean(off**2)) < 0.7 * np.sqrt(np.mean((means - worth) ** 2))
-    assert 0.6 < np.mean(np.abs(off) < told) < 0.95
+    assert cost.average(np.zeros(1))[0] == pytest.approx(TOP, abs=0.0015)
+
+
+def test_the_average_is_the_sum_of_all_measurements_by_their_weights() -> None:
+    _, accuracies, errors, share = measured(0.15)
+    cost = CostOfChanges.learned(accuracies, errors, share)
+    assert cost is not None
+    shares = np.array([0.01, 0.02, 0.06])
+    expected, weights = cost.average(shares)
+    assert expected == pytest.approx(weights @ accuracies)
+    assert expected == pytest.approx(np.mean([cost.average(shares[[place]])[0] for place in range(3)]))
+    assert cost.differing(shares) == pytest.approx(cost.spread * 0.03)
+
+
+# What is expected, and what is measured.
+
+
+def test_what_is_expected_and_what_is_measured_weigh_by_how_sure_they_are() -> None:
+    expected = Expectation(0.794, variance=0.003**2)
+    mean, error = expected.with_measured(0.8, 0.004)
+    assert mean == pytest.approx(0.794 + 9 / 25 * 0.006)
+    assert error == pytest.approx(0.6 * 0.004)
+    assert expected.with_measured(0.8, 0.0) == (pytest.approx(0.8), 0.0)
+    assert Expectation(0.794, variance=0.0).with_measured(0.8, 0.0) == (pytest.approx(0.8), 0.0)
+    unsure, alone = expected.with_measured(0.8, 10.0)
+    assert unsure == pytest.approx(0.794, abs=1e-6)
+    assert alone == pytest.approx(0.003, abs=1e-6)
+
+
+def test_what_both_have_in_common_is_not_found_out_by_either() -> None:
+    # Correlated by a half: of squares 9 and 16 and a covariance of 6 the best mean has (9 16 - 6 6) / 13.
+    mean, error = Expectation(0.794, variance=9e-6, shared=6e-6).with_measured(0.8, 0.004)
+    assert mean == pytest.approx(0.794 + 3 / 13 * 0.006)
+    assert error == pytest.approx(0.001 * math.sqrt(108 / 13))
+    # All that the expectation is off by is in what was measured as well, which adds nothing.
+    assert Expectation(0.794, variance=9e-6, shared=12e-6).with_measured(0.8, 0.004) == (
+        0.794,
+        pytest.approx(0.003),
+    )
+
+
+def test_measurements_on_the_same_rows_are_not_taken_to_be_surer_than_these_rows() -> None:
+    # Of all rows some change, by chances of their own which rise alike; of those more go wrong than right.
+    off, told, alone = [], [], []
+    for seed in range(80):
+        chance = np.random.default_rng(seed)
+        threshold, up = chance.random(ROWS), chance.random(ROWS) < 0.4
+
+        def run_of(level: float, threshold: np.ndarray = threshold, up: np.ndarray = up) -> Changes:
+            changed = threshold < level
+            return Changes(
+                ROWS,
+                tuple(np.flatnonzero(changed & ~up).tolist()),
+                tuple(np.flatnonzero(changed & up).tolist()),
+            )
+
+        shares = np.concatenate(([0.0], chance.uniform(0.0, 0.1, 99)))
+        runs = [run_of(share) for share in shares]
+        cost = CostOfChanges.learned(
+            np.array([TOP - run.drop for run in runs]), np.array([run.error for run in runs]), shares
+        )
+        assert cost is not None
+        again = [run_of(0.05)]
+        expected = Experience(cost, runs).expects([0.05], again)
+        off.append(expected.accuracy - (TOP - 0.2 * 0.05))
+        told.append(math.sqrt(expected.variance - cost.differing(np.array([0.05])) ** 2))
+        alone.append(expected.shared / math.sqrt(expected.variance) / again[0].error)
+    assert np.mean(off) == pytest.approx(0.0, abs=1.5e-3)
+    assert 0.75 < np.mean(told) / np.std(off) < 1.3
+    assert np.mean(alone) > 0.5
 
 
 def test_what_changes_tell_leads_a_search_through_the_noise() -> None:

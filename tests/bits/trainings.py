@@ -134,7 +134,7 @@ class Training:
         return Evaluation(self.float_accuracy + self.lead, changed=self._changed(0))
 
     def _changed(self, flips: int) -> str:
-        """Return that no row of validation changed, so that errors are those over repeats alone."""
+        """Return that so many rows changed, but none of validation: errors are those over repeats alone."""
         return str(Changes(500, seen=0 if self.flips is None else 1000, flipped=tuple(range(flips))))
 
 
