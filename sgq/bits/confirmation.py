@@ -30,6 +30,7 @@ from sgq.bits.changes import Changes, independent_error, joint_error, two_way_er
 from sgq.bits.deferred import DeferredAccuracy
 from sgq.bits.gaussian_process import ALL_TRAININGS, training_shares
 from sgq.bits.limits import ROUNDING
+from sgq.bits.pool import Workers
 from sgq.bits.refinement import Known, Refiner
 from sgq.bits.searching import SearchResult, search
 from sgq.bits.space import Assignment, Codes, Space
@@ -167,7 +168,7 @@ def confirm(
     least_accuracy: float,
     storage: str | Path | None,
     study: str,
-    workers: int = 1,
+    workers: int | Workers = 1,
     smaller: int = MOST_SMALLER,
 ) -> Confirmed:
     """Measure trials again, from the smallest up, until the `least_accuracy` of one holds the limit.
@@ -218,7 +219,7 @@ class _Rounds:
         accuracy: DeferredAccuracy,
         least_accuracy: float,
         storage: str | Path | None,
-        workers: int,
+        workers: int | Workers,
         experience: Experience | None,
     ) -> None:
         self.accuracy = accuracy

@@ -1,7 +1,8 @@
-"""Several workers on one study: processes spawned on this machine, watched and ended by their parent."""
+"""Several workers on one study after another: processes that their parent spawns, watches and ends."""
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import pickle
@@ -9,9 +10,12 @@ import signal
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Self
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -21,7 +25,7 @@ from sgq.bits.leases import Lease
 from sgq.bits.memory import memory_of_codes
 from sgq.bits.samplers import make_sampler
 from sgq.bits.space import Assignment
-from sgq.bits.storage import open_storage, opened
+from sgq.bits.storage import opened
 from sgq.bits.studies import QuietOptuna, Terms, load_study
 from sgq.bits.trials import COPY, is_measured, retire
 from sgq.bits.worker import Evaluate, Work, work
@@ -29,61 +33,212 @@ from sgq.errors import SearchError
 
 POLL_S = 0.25
 PATIENCE_S = 5.0
-
-
-def run_workers(
-    storage: str | Path,
-    study: str,
-    terms: Terms,
-    memory: Callable[[Assignment], float],
-    evaluate: Evaluate,
-    *,
-    trials: int,
-    workers: int,
-    on_progress: Callable[[int], None] = lambda done: None,
-) -> bool:
-    """Spawn workers on a stored study and wait for them; return whether Ctrl-C ended them.
-
-    Workers are spawned and not forked: a process forked after a parallel kernel of numba dies. A worker that
-    dies takes nothing with it: its trial is given back, and the others go on; the death of all is an
-    interruption too. Raises SearchError when all workers ended, some of them with an error.
-    """
-    context = multiprocessing.get_context("spawn")
-    arguments = (storage, study, terms, memory, evaluate, trials)
-    processes: list[BaseProcess] = [
-        context.Process(target=_worker, args=(*arguments, worker, os.getpid()), daemon=True)
-        for worker in range(workers)
-    ]
-    with opened(storage) as kept:
-        watched = load_study(kept, study)
-        try:
-            with _interrupts_held_back():
-                for process in processes:
-                    process.start()
-            while any(process.is_alive() for process in processes):
-                time.sleep(POLL_S)
-                on_progress(sum(map(is_measured, watched.get_trials(deepcopy=False))))
-        except KeyboardInterrupt:
-            return True
-        finally:
-            started = [process for process in processes if process.pid is not None]
-            ended = {process.pid for process in started if process.is_alive()}
-            for process in started:
-                process.terminate()
-            for process in started:
-                process.join(PATIENCE_S)
-                if process.is_alive():
-                    process.kill()
-                    process.join()
-            _give_back(watched, ended)
-            retire(watched)
-    ends = {process.exitcode for process in processes}
-    if 0 not in ends and FAILED in ends:
-        raise SearchError("all workers ended with an error; it is on stderr")
-    return 0 not in ends
-
-
 FAILED = 1
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker is to do: measure up to so many trials of a stored study."""
+
+    storage: str | Path
+    study: str
+    terms: Terms
+    memory: Callable[[Assignment], float]
+    evaluate: Evaluate
+    trials: int
+
+    def carry_out(self, worker: int, *, stopping: Callable[[], bool]) -> None:
+        """Work on the study until it is over, or `stopping`."""
+        terms, of_codes = self.terms, memory_of_codes(self.terms.space, self.memory)
+        with opened(self.storage) as storage:
+            study = load_study(storage, self.study)
+            study.sampler = make_sampler(
+                terms.sampler,
+                terms.space,
+                of_codes,
+                limits=terms.limits,
+                seed=terms.seed,
+                done=len(study.get_trials(deepcopy=False)),
+                worker=worker,
+            )
+            job = Work(terms.space, self.evaluate, of_codes, terms.limits, self.trials)
+            work(study, job, stopping=stopping, seed=terms.seed + worker)
+
+
+class Workers:
+    """So many processes that work on one study after another.
+
+    They are spawned and not forked: a process forked after a parallel kernel of numba dies. What is `shared`
+    goes to each of them once; where an evaluation has it, they have their own one in it, with all that it has
+    built for the studies before. Processes start with the first study, and end with the block.
+    """
+
+    def __init__(self, count: int, *, shared: object = None) -> None:
+        self.count = count
+        self._shared = shared
+        self._processes: dict[int, _Process] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._end()
+
+    def check_picklable(self, memory: Callable[[Assignment], float], evaluate: Evaluate) -> None:
+        """Raise SearchError where memory or evaluate cannot be sent to a process."""
+        try:
+            _dumped((memory, evaluate), self._shared)
+            pickle.dumps(self._shared)
+        except Exception as error:
+            raise SearchError(
+                f"evaluate and memory go to worker processes, so they must be picklable ({error}): define "
+                "them at the top of an importable module, or take workers=1"
+            ) from error
+
+    def carry_out(self, order: Order, on_progress: Callable[[int], None] = lambda done: None) -> bool:
+        """Have all of them carry out an order, and wait for them; return whether Ctrl-C ended it.
+
+        A worker that dies takes nothing with it: its trial is given back, the others go on, and the next
+        order has another one in its place. The death of all is an interruption too. Raises SearchError when
+        all workers ended, some of them with an error.
+        """
+        with opened(order.storage) as kept:
+            watched = load_study(kept, order.study)
+            ended: set[int | None] = set()
+            try:
+                self._start()
+                for process in self._processes.values():
+                    process.send(_dumped(order, self._shared))
+                while working := [one for one in self._processes.values() if one.is_working()]:
+                    wait([process.orders for process in working], POLL_S)
+                    on_progress(sum(map(is_measured, watched.get_trials(deepcopy=False))))
+            except BaseException as error:
+                ended = {process.pid for process in self._processes.values() if process.exit_code is None}
+                for process in self._processes.values():
+                    process.terminate()
+                self._end()
+                if isinstance(error, KeyboardInterrupt):
+                    return True
+                raise
+            finally:
+                _give_back(watched, ended)
+                retire(watched)
+        codes = {process.exit_code for process in self._processes.values()}
+        if None not in codes and FAILED in codes:
+            raise SearchError("all workers ended with an error; it is on stderr")
+        return None not in codes
+
+    def _start(self) -> None:
+        """Start the processes that there are not, or no longer."""
+        dead = [number for number, process in self._processes.items() if process.exit_code is not None]
+        for number in dead:
+            self._processes.pop(number).end()
+        with _interrupts_held_back():
+            for number in range(self.count):
+                if number not in self._processes:
+                    self._processes[number] = _Process(number, self._shared)
+
+    def _end(self) -> None:
+        for process in self._processes.values():
+            process.orders.close()  # which ends those that wait for one
+        for process in self._processes.values():
+            process.end()
+        self._processes.clear()
+
+
+class _Process:
+    """One process, and the way to it: orders go there, and back comes that one is carried out."""
+
+    def __init__(self, number: int, shared: object) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.orders, theirs = context.Pipe()
+        self._busy = False
+        self._process: BaseProcess = context.Process(
+            target=_work_off, args=(theirs, shared, number, os.getpid()), daemon=True
+        )
+        self._process.start()
+        theirs.close()  # or its end would not be told here
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended; None while it is alive."""
+        return self._process.exitcode
+
+    def send(self, order: bytes) -> None:
+        """Send an order; to one that is dead already, in vain."""
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.orders.send_bytes(order)
+            self._busy = True
+
+    def is_working(self) -> bool:
+        """Whether it is alive and has not told that its order is carried out."""
+        with suppress(EOFError, ConnectionResetError):
+            if self._busy and self.orders.poll():
+                self.orders.recv()
+                self._busy = False
+            return self._busy
+        self._process.join(PATIENCE_S)
+        self._busy = False
+        return False
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def end(self) -> None:
+        """Wait for its end, which it was asked for, or force it."""
+        self.orders.close()
+        self._process.join(PATIENCE_S)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+
+def _work_off(orders: Connection, shared: object, number: int, parent: int) -> None:
+    """Carry out orders until there are no more, or the parent is gone. Ctrl-C is the parent's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with QuietOptuna(), suppress(EOFError):
+        while True:
+            order: Order = _loaded(orders.recv_bytes(), shared)
+            order.carry_out(number, stopping=lambda: os.getppid() != parent)
+            orders.send(None)
+
+
+class _Pickler(pickle.Pickler):
+    """Writes no copy of what is shared, but that it is that."""
+
+    def __init__(self, stream: io.BytesIO, shared: object) -> None:
+        super().__init__(stream)
+        self._shared = shared
+
+    def persistent_id(self, what: object) -> str | None:
+        return "shared" if what is self._shared and what is not None else None
+
+
+class _Unpickler(pickle.Unpickler):
+    """Puts this process's own in the place of what is shared."""
+
+    def __init__(self, stream: io.BytesIO, shared: object) -> None:
+        super().__init__(stream)
+        self._shared = shared
+
+    def persistent_load(self, name: str) -> object:
+        return self._shared
+
+
+def _dumped(what: object, shared: object) -> bytes:
+    stream = io.BytesIO()
+    _Pickler(stream, shared).dump(what)
+    return stream.getvalue()
+
+
+def _loaded(content: bytes, shared: object) -> Order:
+    order = _Unpickler(io.BytesIO(content), shared).load()
+    assert isinstance(order, Order)
+    return order
 
 
 def _give_back(study: optuna.Study, processes: Collection[int | None]) -> None:
@@ -94,17 +249,6 @@ def _give_back(study: optuna.Study, processes: Collection[int | None]) -> None:
             with suppress(UpdateFinishedTrialError):
                 study._storage.set_trial_user_attr(trial._trial_id, COPY, "interrupted")
                 study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-
-
-def check_picklable(memory: Callable[[Assignment], float], evaluate: Evaluate) -> None:
-    """Raise SearchError where memory or evaluate cannot be sent to a worker."""
-    try:
-        pickle.dumps((evaluate, memory))
-    except Exception as error:
-        raise SearchError(
-            f"evaluate and memory go to worker processes, so they must be picklable ({error}): define them "
-            "at the top of an importable module, or take workers=1"
-        ) from error
 
 
 @contextmanager
@@ -119,32 +263,3 @@ def _interrupts_held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _worker(
-    storage: str | Path,
-    name: str,
-    terms: Terms,
-    memory: Callable[[Assignment], float],
-    evaluate: Evaluate,
-    trials: int,
-    worker: int,
-    parent: int,
-) -> None:
-    """Work on the study until it is over or the parent is gone. Ctrl-C is the parent's to handle."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with QuietOptuna():
-        of_codes = memory_of_codes(terms.space, memory)
-        study = load_study(open_storage(storage), name)
-        done = len(study.get_trials(deepcopy=False))
-        study.sampler = make_sampler(
-            terms.sampler,
-            terms.space,
-            of_codes,
-            limits=terms.limits,
-            seed=terms.seed,
-            done=done,
-            worker=worker,
-        )
-        job = Work(terms.space, evaluate, of_codes, terms.limits, trials)
-        work(study, job, stopping=lambda: os.getppid() != parent, seed=terms.seed + worker)

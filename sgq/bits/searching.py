@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from math import ceil, floor
 from pathlib import Path
@@ -16,7 +17,7 @@ from sgq.bits.ends import Ends
 from sgq.bits.front import Frame, front_of, hypervolume
 from sgq.bits.limits import ROUNDING, Limits
 from sgq.bits.memory import SpaceWithMemory, memory_of_codes, sampled_bytes
-from sgq.bits.pool import check_picklable, run_workers
+from sgq.bits.pool import Order, Workers
 from sgq.bits.proposals import MemoryOf
 from sgq.bits.samplers import SAMPLERS, check_sampler, make_sampler
 from sgq.bits.space import Assignment, Choice, Space
@@ -67,7 +68,7 @@ def search(
     storage: str | Path | None = None,
     seed: int = 0,
     *,
-    workers: int = 1,
+    workers: int | Workers = 1,
     study: str = STUDY,
     resume: bool | None = False,
     objective: Mapping[str, str] | None = None,
@@ -83,8 +84,9 @@ def search(
     stored study goes on, and `trials` counts what it has; None goes on where there is one.
 
     With several `workers`, processes are spawned: `evaluate` and `memory` must be picklable, and the caller's
-    module importable. Ctrl-C ends the search with what was measured by then. Raises SearchError for an empty
-    space, an unknown sampler or limit, or a storage with another study.
+    module importable. `Workers` are processes that other searches have as well. Ctrl-C ends the search with
+    what was measured by then. Raises SearchError for an empty space, an unknown sampler or limit, or a
+    storage with another study.
 
     >>> import sgq
     >>> space = {"weight": (2, 4, 8), "message": (2, 4, 8)}
@@ -105,29 +107,25 @@ def search(
     check_sampler(sampler)
     job = Work(plain, evaluate, memory_of_codes(plain, of_one), limits, trials)
     over_memory = is_over_memory(job, plain.widest)
-    _check(plain, sampler, trials=trials, workers=workers, over_memory=over_memory)
+    count = workers.count if isinstance(workers, Workers) else workers
+    _check(plain, sampler, trials=trials, workers=count, over_memory=over_memory)
     weighed = sampled_bytes(plain, job.memory)
     terms = Terms(plain, sampler, limits, seed, dict(objective or {}), weighed)
     with QuietOptuna():
-        if workers == 1:
+        if count == 1:
             with opened(storage) as kept:
                 interrupted = _alone(kept, study, terms, job, resume=resume, on_progress=on_progress)
                 return _result(load_study(kept, study), job, interrupted=interrupted)
-        check_picklable(of_one, evaluate)
-        with tempfile.TemporaryDirectory(prefix="sgq-bits-") as folder:
+        with (
+            nullcontext(workers) if isinstance(workers, Workers) else Workers(count) as processes,
+            tempfile.TemporaryDirectory(prefix="sgq-bits-") as folder,
+        ):
+            processes.check_picklable(of_one, evaluate)
             where = Path(folder) / "study.log" if storage is None else storage
             with opened(where) as kept:
                 _prepare(kept, study, terms, job, resume=resume)
-                interrupted = run_workers(
-                    where,
-                    study,
-                    terms,
-                    of_one,
-                    evaluate,
-                    trials=trials,
-                    workers=workers,
-                    on_progress=on_progress,
-                )
+                order = Order(where, study, terms, of_one, evaluate, trials)
+                interrupted = processes.carry_out(order, on_progress)
                 return _result(load_study(kept, study), job, interrupted=interrupted)
 
 

@@ -14,6 +14,7 @@ from sgq.bits.confirmation import MOST_SMALLER, Confirmation, LeftOut, confirm
 from sgq.bits.deferred import DeferredAccuracy
 from sgq.bits.limits import Limits
 from sgq.bits.planned_space import PlannedSpace
+from sgq.bits.pool import Workers
 from sgq.bits.searching import STUDY, SearchResult, search, with_trials
 from sgq.bits.trials import Trial
 from sgq.errors import SearchError
@@ -77,38 +78,40 @@ def select_bits(
         raise SearchError("expected trainings of one model (got some with other packed bytes)")
     least = limits.least_accuracy(evaluation.float_accuracy)
     of_search = {"accuracy": None if least is None else max(0.0, least), "memory": limits.memory}
-    result = search(
-        evaluation.space,
-        accuracy,
-        trials=trials,
-        sampler=sampler,
-        limit={name: value for name, value in of_search.items() if value is not None},
-        storage=storage,
-        seed=evaluation.seed,
-        workers=workers,
-        study=study,
-        resume=resume,
-        objective={
-            "evaluation": accuracy.digest,
-            "drops": "from the widest assignment in the same run",
-            "margin": f"the error of the mean of {accuracy.trainings}",
-            "training": _digest(repr(evaluation.training)),
-            "recipe": _digest(evaluation.space.recipe.recipe.model_dump_json()),
-        },
-        on_progress=on_progress,
-    )
-    if least is None or not result.feasible or result.interrupted:
-        return Selection(result, result.best, None, (), least)
-    began = time.perf_counter()
-    confirmed = confirm(
-        result,
-        accuracy,
-        least_accuracy=least,
-        storage=storage,
-        study=study,
-        workers=workers,
-        smaller=min(MOST_SMALLER, trials // TRIALS_A_SMALLER),
-    )
+    with Workers(workers, shared=accuracy) as processes:  # they build its trainings once
+        result = search(
+            evaluation.space,
+            accuracy,
+            trials=trials,
+            sampler=sampler,
+            limit={name: value for name, value in of_search.items() if value is not None},
+            storage=storage,
+            seed=evaluation.seed,
+            workers=processes,
+            study=study,
+            resume=resume,
+            objective={
+                "evaluation": accuracy.digest,
+                "drops": "from the widest assignment in the same run",
+                "margin": f"the error of the mean of {accuracy.trainings}",
+                "training": _digest(repr(evaluation.training)),
+                "recipe": _digest(evaluation.space.recipe.recipe.model_dump_json()),
+            },
+            on_progress=on_progress,
+        )
+        if least is None or not result.feasible or result.interrupted:
+            return Selection(result, result.best, None, (), least)
+        began = time.perf_counter()
+        confirmed = confirm(
+            result,
+            accuracy,
+            least_accuracy=least,
+            storage=storage,
+            study=study,
+            workers=processes,
+            smaller=min(MOST_SMALLER, trials // TRIALS_A_SMALLER),
+        )
+        confirm_s = time.perf_counter() - began
     known = {trial.number for trial in result.trials}
     refined = tuple(item.trial for item in confirmed.measured if item.trial.number not in known)
     return Selection(
@@ -117,7 +120,7 @@ def select_bits(
         confirmed=confirmed.chosen,
         confirmations=confirmed.measured,
         least_accuracy=least,
-        confirm_s=time.perf_counter() - began,
+        confirm_s=confirm_s,
         refined=refined,
         left_out=confirmed.left_out,
     )

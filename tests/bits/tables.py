@@ -77,6 +77,28 @@ class Logged:
         return [(pid, assignment) for pid, assignment in map(json.loads, text.splitlines())]
 
 
+@dataclass
+class Kept:
+    """Something of which a process has its own one; a copy of it has not been used yet."""
+
+    uses: int = 0
+
+    def __getstate__(self) -> dict[str, int]:
+        return {"uses": 0}
+
+
+@dataclass(frozen=True)
+class Using:
+    """The accuracy of the table; every evaluation is a line: how often what is kept was used before, too."""
+
+    kept: Kept
+    log: Logged
+
+    def __call__(self, assignment: Assignment) -> float:
+        self.kept.uses += 1
+        return self.log({**assignment, "uses": self.kept.uses})
+
+
 def failing_sometimes(assignment: Assignment) -> float:
     """Raise for every assignment with a weight of 4 bits."""
     if assignment["weight"] == 4:

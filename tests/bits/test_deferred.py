@@ -13,7 +13,7 @@ import pytest
 from sgq.bits import Evaluation
 from sgq.bits.changes import Changes, joint_error
 from sgq.bits.deferred import DeferredAccuracy
-from sgq.bits.pool import check_picklable
+from sgq.bits.pool import Workers
 from sgq.bits.space import Assignment
 from tests.bits.tables import TOP, accuracy, memory
 
@@ -103,7 +103,7 @@ def test_what_is_sent_to_a_worker_is_how_to_build_it(tmp_path: Path) -> None:
     path = tmp_path / "log"
     deferred = DeferredAccuracy(partial(build, path))
     deferred(ASSIGNMENT)
-    check_picklable(memory, cast(Any, deferred))
+    Workers(2).check_picklable(memory, cast(Any, deferred))
     sent = pickle.loads(pickle.dumps(deferred))
     assert builds(path) == 1
     assert sent(ASSIGNMENT) == Evaluation(TOP, 0.5, CHANGES.error, str(KEPT), flipped=CHANGES.flipped_share)

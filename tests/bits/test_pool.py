@@ -18,12 +18,24 @@ from typing import Any
 import pytest
 
 from sgq.bits import SearchResult, search
+from sgq.bits.pool import Workers
 from sgq.bits.storage import open_storage
 from sgq.bits.studies import load_study
 from sgq.bits.trials import records_of
 from sgq.errors import SearchError
 from tests.bits import tables
-from tests.bits.tables import CHOICES, SPACE, Logged, accuracy, assert_no_twins, memory, wait_for
+from tests.bits.tables import (
+    CHOICES,
+    SPACE,
+    Kept,
+    Logged,
+    Using,
+    accuracy,
+    assert_no_twins,
+    killing_itself,
+    memory,
+    wait_for,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = {"accuracy_drop": 0.025}
@@ -127,6 +139,58 @@ def test_an_error_in_all_workers_is_an_error(capfd: pytest.CaptureFixture[str]) 
     with pytest.raises(SearchError, match="all workers ended with an error"):
         search(CHOICES, accuracy, tables.memory_of_the_first_process, trials=3, workers=2)
     assert "no memory in a worker" in capfd.readouterr().err
+
+
+def test_workers_of_several_searches_keep_what_is_shared(tmp_path: Path) -> None:
+    kept, log = Kept(), Logged(tmp_path / "log", seconds=0.02)
+    with Workers(2, shared=kept) as workers:
+        for study in ("first", "second"):
+            storage = tmp_path / "study.log"
+            result = search(
+                CHOICES, Using(kept, log), memory, 10, "random", storage=storage, study=study, workers=workers
+            )
+            assert (len(result.trials), result.interrupted) == (10, False)
+    uses: dict[int, list[int]] = {}
+    for process, told in log.lines:
+        uses.setdefault(process, []).append(told["uses"])
+    assert kept.uses == 0
+    assert len(uses) == 2
+    assert all(numbers == list(range(1, len(numbers) + 1)) for numbers in uses.values())
+    wait_for(lambda: not any(map(is_alive, uses)))
+
+
+def test_workers_that_share_nothing_have_a_new_copy_in_each_search(tmp_path: Path) -> None:
+    kept, log = Kept(), Logged(tmp_path / "log")
+    with Workers(2) as workers:
+        for _ in range(2):
+            search(CHOICES, Using(kept, log), memory, 10, "random", workers=workers)
+    assert [told["uses"] for _, told in log.lines].count(1) >= 3
+
+
+def test_a_worker_that_died_is_replaced_for_the_next_search(tmp_path: Path) -> None:
+    log = Logged(tmp_path / "log", seconds=0.05)
+    with Workers(2) as workers:
+        assert search(CHOICES, killing_itself, memory, trials=3, workers=workers).interrupted
+        result = search(CHOICES, log, memory, trials=TRIALS, limit=LIMIT, workers=workers)
+        assert_whole(result)
+        assert len({process for process, _ in log.lines}) == 2
+        os.kill(log.lines[0][0], signal.SIGKILL)
+        wait_for(lambda: not is_alive(log.lines[0][0]))
+        search(CHOICES, log, memory, trials=TRIALS, workers=workers)
+    assert len({process for process, _ in log.lines[TRIALS:]}) == 2
+    assert len({process for process, _ in log.lines}) == 3
+
+
+def test_an_error_of_the_caller_ends_the_workers(tmp_path: Path) -> None:
+    log = Logged(tmp_path / "log", seconds=0.05)
+
+    def fail(done: int) -> None:
+        if done > 3:
+            raise RuntimeError("no progress to be shown")
+
+    with pytest.raises(RuntimeError, match="no progress"), Workers(2) as workers:
+        search(CHOICES, log, memory, trials=TRIALS, workers=workers, on_progress=fail)
+    assert not any(is_alive(process) for process, _ in log.lines)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
