@@ -122,13 +122,14 @@ class Experience:
         """Return what is expected of repeats with such shares of changes.
 
         Measurements share their validation rows with each other, and with these `runs`: all that a row adds
-        comes together, as in `sgq.bits.changes.joint_error`.
+        comes together, as in `sgq.bits.changes.joint_error`. Errors that come out as opposite ones are so by
+        chance, and are taken for independent.
         """
         shares = np.array(flipped, dtype=float)
         accuracy, weights = self.cost.average(shares)
         average = RowSums.of(self.runs, weights.tolist())
         variance = max(0.0, average.covariance(average)) + self.cost.differing(shares) ** 2
-        return Expectation(accuracy, variance, average.covariance(RowSums.of_mean(runs)))
+        return Expectation(accuracy, variance, max(0.0, average.covariance(RowSums.of_mean(runs))))
 
 
 def sure_values(

@@ -160,6 +160,18 @@ def test_what_both_have_in_common_is_not_found_out_by_either() -> None:
     )
 
 
+def test_errors_that_seem_opposite_are_taken_for_independent() -> None:
+    shares = np.linspace(0.0, 0.05, FEWEST)
+    runs = [Changes(ROWS, wrong=tuple(range(round(20 * share * 10)))) for share in shares]
+    cost = CostOfChanges.learned(
+        np.array([TOP - run.drop for run in runs]), np.array([run.error for run in runs]), shares
+    )
+    assert cost is not None
+    experience = Experience(cost, runs)
+    assert experience.expects([0.05], [Changes(ROWS, right=(0, 1, 2))]).shared == 0.0
+    assert experience.expects([0.05], [Changes(ROWS, wrong=(0, 1, 2))]).shared > 0.0
+
+
 def test_measurements_on_the_same_rows_are_not_taken_to_be_surer_than_these_rows() -> None:
     # Of all rows some change, by chances of their own which rise alike; of those more go wrong than right.
     off, told, alone = [], [], []
