@@ -170,13 +170,13 @@ class _Process:
 
     def send(self, order: bytes) -> None:
         """Send an order; to one that is dead already, in vain."""
-        with suppress(BrokenPipeError, ConnectionResetError):
+        with suppress(ConnectionError):
             self.orders.send_bytes(order)
             self._busy = True
 
     def is_working(self) -> bool:
         """Whether it is alive and has not told that its order is carried out."""
-        with suppress(EOFError, ConnectionResetError):
+        with suppress(EOFError, ConnectionError):
             if self._busy and self.orders.poll():
                 self.orders.recv()
                 self._busy = False
@@ -200,11 +200,18 @@ class _Process:
 def _work_off(orders: Connection, shared: object, number: int, parent: int) -> None:
     """Carry out orders until there are no more, or the parent is gone. Ctrl-C is the parent's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with QuietOptuna(), suppress(EOFError):
-        while True:
-            order: Order = _loaded(orders.recv_bytes(), shared)
+    with QuietOptuna():
+        while (order := _next(orders, shared)) is not None:
             order.carry_out(number, stopping=lambda: os.getppid() != parent)
-            orders.send(None)
+            with suppress(ConnectionError):
+                orders.send(None)
+
+
+def _next(orders: Connection, shared: object) -> Order | None:
+    try:
+        return _loaded(orders.recv_bytes(), shared)
+    except (EOFError, ConnectionError):
+        return None
 
 
 class _Pickler(pickle.Pickler):

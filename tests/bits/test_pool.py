@@ -238,6 +238,17 @@ def test_a_search_whose_processes_were_all_killed_goes_on_where_it_was(tmp_path:
     assert len(log.lines) == begun + TRIALS - len(before)
 
 
+def test_workers_whose_parent_was_killed_end_without_a_word(tmp_path: Path) -> None:
+    log = Logged(tmp_path / "log")
+    with searching(tmp_path / "study.log", log.path, seconds=0.2) as process:
+        wait_for(lambda: len(log.lines) >= 4)
+        os.kill(process.pid, signal.SIGKILL)
+        _, err = process.communicate(timeout=30)
+    assert not any(is_alive(worker) for worker, _ in log.lines)
+    assert len(log.lines) < TRIALS
+    assert "Traceback" not in err
+
+
 def is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
