@@ -14,7 +14,7 @@ from sgq.bits.front import front_of
 from sgq.bits.gaussian_process import ALL_TRAININGS, GaussianProcess, training_shares
 from sgq.bits.proposals import SQUASH_AT_LIMIT, squashed
 from sgq.bits.searching import SearchResult
-from sgq.bits.steadying import CostOfChanges, Experience, sure_values
+from sgq.bits.steadying import Experience, sure_values
 from sgq.bits.trials import Trial
 
 SINGLE_PRECISION = 1e-5
@@ -62,12 +62,11 @@ def experience_of(trials: Sequence[Trial]) -> Experience | None:
     whole = [
         trial for trial in trials if trial.state == "finished" and trial.flipped is not None and trial.changed
     ]
-    cost = CostOfChanges.learned(
+    return Experience.of(
         accuracies=np.array([trial.accuracy for trial in whole], dtype=float),
-        errors=np.array([trial.error for trial in whole]),
         flipped=np.array([trial.flipped for trial in whole], dtype=float),
+        runs=[Changes.parse(trial.changed) for trial in whole],
     )
-    return None if cost is None else Experience(cost, [Changes.parse(trial.changed) for trial in whole])
 
 
 def trainings_of(trials: Sequence[Trial], trainings: int | None = None) -> np.ndarray:

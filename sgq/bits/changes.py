@@ -81,7 +81,10 @@ class Changes:
 
 @dataclass(frozen=True)
 class RowSums:
-    """How much each row adds to a weighted sum of the drops of several runs, which are of `rows` each."""
+    """How much each row adds to a weighted sum of the drops of several runs, which are of `rows` each.
+
+    Rows are numbers in the data; of runs on several splits each split has its own.
+    """
 
     of_row: Mapping[int, float]
     rows: int
@@ -107,7 +110,7 @@ class RowSums:
         return math.fsum(self.of_row.values())
 
     def covariance(self, other: RowSums) -> float:
-        """Return the covariance of both sums, over samples of rows."""
+        """Return the covariance of both sums, over samples of rows; of several splits a little too little."""
         products = math.fsum(part * other.of_row.get(row, 0.0) for row, part in self.of_row.items())
         return products - self.total * other.total / max(self.rows, other.rows)
 

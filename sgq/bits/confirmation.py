@@ -96,7 +96,8 @@ class Confirmation:
         """Return the steadied mean, and its error, of a mean that has such an error."""
         if self.expected is None:
             return self.accuracy, error
-        return self.expected.with_measured(self.accuracy, error)
+        shared = self.expected.shared * (error / self.error if self.error else 1.0)  # as correlated as before
+        return replace(self.expected, shared=shared).with_measured(self.accuracy, error)
 
 
 @dataclass(frozen=True)
@@ -355,13 +356,13 @@ def _confirmation(trial: Trial, repeats: Sequence[Trial], experience: Experience
     """Return what repeats of a trial came to; one that the search did not measure has their accuracy."""
     changes = tuple(Changes.parse(repeat.changed) for repeat in repeats)
     flipped = [repeat.flipped for repeat in repeats if repeat.flipped is not None]
-    known = experience is not None and len(flipped) == len(repeats)
+    known = len(flipped) == len(repeats)
     item = Confirmation(
         trial,
         accuracies=tuple(repeat.accuracy or 0.0 for repeat in repeats),
         changes=changes,
         trainings=tuple(repeat.training for repeat in repeats if repeat.training is not None),
-        expected=experience.expects(flipped, changes) if known and experience is not None else None,
+        expected=experience.expects(flipped, changes) if known and experience else None,
     )
     if trial.accuracy is not None:
         return item

@@ -33,6 +33,8 @@ from sgq.errors import SearchError
 
 POLL_S = 0.25
 PATIENCE_S = 5.0
+ORPHANED_S = 1.0
+"""How often one that waits for an order looks whether its parent is still there."""
 FAILED = 1
 
 
@@ -68,9 +70,10 @@ class Order:
 class Workers:
     """So many processes that work on one study after another.
 
-    They are spawned and not forked: a process forked after a parallel kernel of numba dies. What is `shared`
-    goes to each of them once; where an evaluation has it, they have their own one in it, with all that it has
-    built for the studies before. Processes start with the first study, and end with the block.
+    They are spawned and not forked: a process forked after a parallel kernel of numba dies. An evaluation
+    that refers to what is `shared` finds there the process's own copy, which is kept from study to study with
+    all that it has built. Processes start with a study, where there are none, and end with the block, or at
+    Ctrl-C.
     """
 
     def __init__(self, count: int, *, shared: object = None) -> None:
@@ -102,48 +105,55 @@ class Workers:
         order has another one in its place. The death of all is an interruption too. Raises SearchError when
         all workers ended, some of them with an error.
         """
+        content = _dumped(order, self._shared)
         with opened(order.storage) as kept:
             watched = load_study(kept, order.study)
             ended: set[int | None] = set()
             try:
                 self._start()
                 for process in self._processes.values():
-                    process.send(_dumped(order, self._shared))
-                while working := [one for one in self._processes.values() if one.is_working()]:
+                    process.send(content)
+                while working := [one for one in self._processes.values() if one.is_busy]:
                     wait([process.orders for process in working], POLL_S)
                     on_progress(sum(map(is_measured, watched.get_trials(deepcopy=False))))
+                    for process in working:
+                        process.look()
             except BaseException as error:
-                ended = {process.pid for process in self._processes.values() if process.exit_code is None}
-                for process in self._processes.values():
-                    process.terminate()
-                self._end()
+                ended = self._end()
                 if isinstance(error, KeyboardInterrupt):
                     return True
                 raise
             finally:
                 _give_back(watched, ended)
                 retire(watched)
-        codes = {process.exit_code for process in self._processes.values()}
-        if None not in codes and FAILED in codes:
+        if not all(process.is_gone for process in self._processes.values()):
+            return False
+        if FAILED in {process.end() for process in self._processes.values()}:
             raise SearchError("all workers ended with an error; it is on stderr")
-        return None not in codes
+        return True
 
     def _start(self) -> None:
         """Start the processes that there are not, or no longer."""
-        dead = [number for number, process in self._processes.items() if process.exit_code is not None]
-        for number in dead:
-            self._processes.pop(number).end()
+        for process in self._processes.values():
+            process.look()
         with _interrupts_held_back():
             for number in range(self.count):
-                if number not in self._processes:
-                    self._processes[number] = _Process(number, self._shared)
+                if number in self._processes and not self._processes[number].is_gone:
+                    continue
+                if number in self._processes:
+                    self._processes.pop(number).end()
+                self._processes[number] = _Process(number, self._shared)
 
-    def _end(self) -> None:
-        for process in self._processes.values():
-            process.orders.close()  # which ends those that wait for one
-        for process in self._processes.values():
-            process.end()
-        self._processes.clear()
+    def _end(self) -> set[int | None]:
+        """End all processes at once; return the numbers of those that were alive."""
+        with _interrupts_held_back():
+            alive = {process.pid for process in self._processes.values() if not process.is_gone}
+            for process in self._processes.values():
+                process.terminate()
+            for process in self._processes.values():
+                process.end()
+            self._processes.clear()
+        return alive
 
 
 class _Process:
@@ -152,7 +162,8 @@ class _Process:
     def __init__(self, number: int, shared: object) -> None:
         context = multiprocessing.get_context("spawn")
         self.orders, theirs = context.Pipe()
-        self._busy = False
+        self.is_gone = False
+        self._has_order = False
         self._process: BaseProcess = context.Process(
             target=_work_off, args=(theirs, shared, number, os.getpid()), daemon=True
         )
@@ -164,54 +175,67 @@ class _Process:
         return self._process.pid
 
     @property
-    def exit_code(self) -> int | None:
-        """How it ended; None while it is alive."""
-        return self._process.exitcode
+    def is_busy(self) -> bool:
+        """Whether it has an order that it may yet carry out."""
+        return self._has_order and not self.is_gone
 
     def send(self, order: bytes) -> None:
         """Send an order; to one that is dead already, in vain."""
-        with suppress(ConnectionError):
+        self._has_order = True
+        try:
             self.orders.send_bytes(order)
-            self._busy = True
+        except OSError:
+            self.is_gone = True
 
-    def is_working(self) -> bool:
-        """Whether it is alive and has not told that its order is carried out."""
-        with suppress(EOFError, ConnectionError):
-            if self._busy and self.orders.poll():
+    def look(self) -> None:
+        """Take notice of what it has told since, and of its death.
+
+        The pipe alone does not tell that: what it has started may still hold it.
+        """
+        gone = self._process.exitcode is not None
+        try:
+            while self.orders.poll():
                 self.orders.recv()
-                self._busy = False
-            return self._busy
-        self._process.join(PATIENCE_S)
-        self._busy = False
-        return False
+                self._has_order = False
+        except (EOFError, OSError):
+            gone = True
+        self.is_gone = self.is_gone or gone
 
     def terminate(self) -> None:
         self._process.terminate()
 
-    def end(self) -> None:
-        """Wait for its end, which it was asked for, or force it."""
+    def end(self) -> int | None:
+        """Wait for its end, which it was asked for, or force it; return the exit code."""
         self.orders.close()
         self._process.join(PATIENCE_S)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+        return self._process.exitcode
 
 
 def _work_off(orders: Connection, shared: object, number: int, parent: int) -> None:
     """Carry out orders until there are no more, or the parent is gone. Ctrl-C is the parent's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def stopping() -> bool:
+        return os.getppid() != parent
+
     with QuietOptuna():
-        while (order := _next(orders, shared)) is not None:
-            order.carry_out(number, stopping=lambda: os.getppid() != parent)
-            with suppress(ConnectionError):
+        while (content := _next(orders, stopping)) is not None:
+            order = _loaded(content, shared)
+            order.carry_out(number, stopping=stopping)
+            with suppress(OSError):
                 orders.send(None)
 
 
-def _next(orders: Connection, shared: object) -> Order | None:
-    try:
-        return _loaded(orders.recv_bytes(), shared)
-    except (EOFError, ConnectionError):
-        return None
+def _next(orders: Connection, stopping: Callable[[], bool]) -> bytes | None:
+    with suppress(EOFError, OSError):
+        while not orders.poll(ORPHANED_S):
+            if stopping():
+                return None
+        return orders.recv_bytes()
+    return None
 
 
 class _Pickler(pickle.Pickler):

@@ -84,9 +84,9 @@ def search(
     stored study goes on, and `trials` counts what it has; None goes on where there is one.
 
     With several `workers`, processes are spawned: `evaluate` and `memory` must be picklable, and the caller's
-    module importable. `Workers` are processes that other searches have as well. Ctrl-C ends the search with
-    what was measured by then. Raises SearchError for an empty space, an unknown sampler or limit, or a
-    storage with another study.
+    module importable. `sgq.bits.pool.Workers` are processes that other searches have as well. Ctrl-C ends the
+    search with what was measured by then. Raises SearchError for an empty space, an unknown sampler or limit,
+    or a storage with another study.
 
     >>> import sgq
     >>> space = {"weight": (2, 4, 8), "message": (2, 4, 8)}
@@ -117,7 +117,9 @@ def search(
                 interrupted = _alone(kept, study, terms, job, resume=resume, on_progress=on_progress)
                 return _result(load_study(kept, study), job, interrupted=interrupted)
         with (
-            nullcontext(workers) if isinstance(workers, Workers) else Workers(count) as processes,
+            nullcontext(workers)
+            if isinstance(workers, Workers)
+            else Workers(count, shared=evaluate) as processes,
             tempfile.TemporaryDirectory(prefix="sgq-bits-") as folder,
         ):
             processes.check_picklable(of_one, evaluate)

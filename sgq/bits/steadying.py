@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import nnls
@@ -46,7 +46,10 @@ class Expectation:
         It is the mean of both of the least error (the best linear unbiased one).
         """
         apart = self.variance + error**2 - 2.0 * self.shared
-        own = min(1.0, max(0.0, (self.variance - self.shared) / apart)) if apart > 0.0 else 1.0
+        if apart > 0.0:
+            own = min(1.0, max(0.0, (self.variance - self.shared) / apart))
+        else:
+            own = float(error**2 <= self.variance)
         variance = own**2 * error**2 + (1 - own) ** 2 * self.variance + 2 * own * (1 - own) * self.shared
         return self.accuracy + own * (accuracy - self.accuracy), math.sqrt(max(0.0, variance))
 
@@ -118,6 +121,23 @@ class Experience:
     cost: CostOfChanges
     runs: Sequence[Changes]
 
+    @classmethod
+    def of(cls, accuracies: np.ndarray, flipped: np.ndarray, runs: Sequence[Changes]) -> Experience | None:
+        """Learn from measured accuracies, their shares of changes and their runs; None where too few are.
+
+        By how much assignments differ is what is left of the squares without the errors of measuring, as in
+        `CostOfChanges.learned`; but luck that they have in common, on the same rows, is not left of them.
+        """
+        cost = CostOfChanges.learned(accuracies, np.array([run.error for run in runs]), flipped)
+        if cost is None:
+            return None
+        left = np.eye(len(runs)) - _columns(flipped) @ cost.influence
+        noise = ((left @ _covariance(runs)) * left).sum(1)
+        tells = (flipped / np.maximum(LEAST_ERROR**2, cost.variance_a_share * flipped)) ** 2
+        surplus = float(tells @ ((left @ accuracies) ** 2 - noise))
+        scale = float(tells @ (left**2 @ flipped**2))
+        return cls(replace(cost, spread=max(LEAST_SPREAD, math.sqrt(max(0.0, surplus / scale)))), runs)
+
     def expects(self, flipped: Sequence[float], runs: Sequence[Changes]) -> Expectation:
         """Return what is expected of repeats with such shares of changes.
 
@@ -147,6 +167,18 @@ def sure_values(
     if cost is not None:
         steady[known] = cost.steadied(accuracies[known], flipped[known])
     return steady - margins
+
+
+def _covariance(runs: Sequence[Changes]) -> np.ndarray:
+    """Return the covariance of the drops of all runs [runs, runs] over samples of rows."""
+    rows = sorted({row for run in runs for row in (*run.wrong, *run.right)})
+    place = {row: number for number, row in enumerate(rows)}
+    drops = np.zeros((len(runs), len(rows)))
+    for number, run in enumerate(runs):
+        drops[number, [place[row] for row in run.wrong]] = 1.0 / run.rows
+        drops[number, [place[row] for row in run.right]] = -1.0 / run.rows
+    total = drops.sum(1)
+    return np.asarray(drops @ drops.T - np.outer(total, total) / max(run.rows for run in runs))
 
 
 def _columns(share: np.ndarray) -> np.ndarray:

@@ -99,6 +99,40 @@ class Using:
         return self.log({**assignment, "uses": self.kept.uses})
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """An evaluation that cannot be read in another process, as its data is elsewhere."""
+
+    server: str = "elsewhere"
+
+    def __setstate__(self, state: object) -> None:
+        raise ConnectionRefusedError("no data server")
+
+    def __call__(self, assignment: Assignment) -> float:
+        return accuracy(assignment)
+
+
+@dataclass(frozen=True)
+class Orphaning:
+    """The accuracy of the table; the first one starts a process that outlives its own, which is killed."""
+
+    log: Logged
+    left: Path
+    """Where the number of the process is that is left."""
+
+    def __call__(self, assignment: Assignment) -> float:
+        first = not self.log.lines
+        found = self.log(assignment)
+        if first:
+            process = os.fork()
+            if not process:
+                time.sleep(300.0)
+                os._exit(0)
+            self.left.write_text(str(process))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+
 def failing_sometimes(assignment: Assignment) -> float:
     """Raise for every assignment with a weight of 4 bits."""
     if assignment["weight"] == 4:

@@ -114,6 +114,15 @@ def test_the_mean_is_drawn_to_what_is_expected_before_its_error_is_taken_off() -
     assert item.least_after(20) == pytest.approx(0.82 + 0.02 * 2 / 3 - 0.01 * math.sqrt(1 / 3))
 
 
+def test_what_is_shared_is_as_correlated_after_more_repeats() -> None:
+    # Of variances 1 and 2 and a covariance of 1/2; after four times as many of 1, 1/2 and 1/4.
+    item = item_of(expected=Expectation(0.82, variance=0.0001, shared=0.00005))
+    assert item.steadied == pytest.approx(0.82 + 0.02 * 0.5 / 2)
+    assert item.least_after(20) == pytest.approx(
+        0.82 + 0.02 * 0.75 - 0.01 * math.sqrt(0.75**2 / 2 + 0.25**2 + 2 * 0.75 * 0.25 / 4)
+    )
+
+
 @pytest.mark.parametrize("repeats", [5, 20])
 def test_what_must_hold_is_no_more_than_was_measured(repeats: int) -> None:
     item = item_of(expected=Expectation(0.88, variance=0.0001))

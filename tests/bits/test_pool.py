@@ -181,6 +181,35 @@ def test_a_worker_that_died_is_replaced_for_the_next_search(tmp_path: Path) -> N
     assert len({process for process, _ in log.lines}) == 3
 
 
+def test_workers_that_ended_with_an_error_are_replaced_for_the_next_search(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Workers(2) as workers:
+        with pytest.raises(SearchError, match="all workers ended with an error"):
+            search(CHOICES, accuracy, tables.memory_of_the_first_process, trials=3, workers=workers)
+        result = search(CHOICES, Logged(tmp_path / "log"), memory, TRIALS, limit=LIMIT, workers=workers)
+    assert_whole(result)
+    capfd.readouterr()
+
+
+def test_what_cannot_be_read_in_a_worker_is_an_error_and_no_interruption(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with Workers(2, shared="something else") as workers, pytest.raises(SearchError, match="on stderr"):
+        search(CHOICES, tables.Unreadable(), memory, trials=3, workers=workers)
+    assert "no data server" in capfd.readouterr().err
+
+
+def test_the_death_of_a_worker_is_seen_although_what_it_started_lives_on(tmp_path: Path) -> None:
+    evaluate = tables.Orphaning(Logged(tmp_path / "log"), tmp_path / "left")
+    result = search(CHOICES, evaluate, memory, trials=TRIALS, limit=LIMIT, workers=2)
+    assert_whole(result)
+    assert len({process for process, _ in evaluate.log.lines}) == 2
+    left = int(evaluate.left.read_text())
+    assert is_alive(left)
+    os.kill(left, signal.SIGKILL)
+
+
 def test_an_error_of_the_caller_ends_the_workers(tmp_path: Path) -> None:
     log = Logged(tmp_path / "log", seconds=0.05)
 
@@ -254,7 +283,9 @@ def is_alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    # Of a killed process the first thread may be gone before the others.
+    return state not in "ZX" or len(list(Path(f"/proc/{process}/task").iterdir())) > 1
 
 
 def test_ctrl_c_ends_all_workers_and_gives_what_was_measured(tmp_path: Path) -> None:

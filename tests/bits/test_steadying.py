@@ -9,7 +9,7 @@ import pytest
 
 from sgq.bits import Evaluation, search
 from sgq.bits.candidates import believed_inside
-from sgq.bits.changes import Changes
+from sgq.bits.changes import Changes, joint_error
 from sgq.bits.space import Assignment
 from sgq.bits.steadying import FEWEST, CostOfChanges, Expectation, Experience, sure_values
 from tests.bits.tables import CHOICES, TOP, accuracy, memory
@@ -160,47 +160,76 @@ def test_what_both_have_in_common_is_not_found_out_by_either() -> None:
     )
 
 
+class Rows:
+    """Validation rows that change, in an order that runs have in common by so much; most go wrong."""
+
+    def __init__(self, seed: int, common: float = 1.0) -> None:
+        self.chance = np.random.default_rng(seed)
+        self.threshold, self.up = self.chance.random(ROWS), self.chance.random(ROWS) < 0.4
+        self.common = common
+
+    def run(self, level: float, more: float = 0.0) -> Changes:
+        """Return a run of which such a share changes, and so many more of these go wrong than on average."""
+        own = self.chance.random(ROWS) >= self.common
+        changed = np.where(own, self.chance.random(ROWS), self.threshold) < level
+        up = np.where(own, self.chance.random(ROWS) < 0.4, self.up)
+        turned = self.chance.random(ROWS) < abs(more)
+        up = np.where(turned, more < 0, up)
+        wrong, right = np.flatnonzero(changed & ~up), np.flatnonzero(changed & up)
+        return Changes(ROWS, tuple(wrong.tolist()), tuple(right.tolist()))
+
+    def experience(self, differing: float = 0.0) -> Experience:
+        shares = np.concatenate(([0.0], self.chance.uniform(0.0, 0.1, 119)))
+        runs = [self.run(share, differing * self.chance.normal()) for share in shares]
+        found = Experience.of(np.array([TOP - run.drop for run in runs]), shares, runs)
+        assert found is not None
+        return found
+
+
 def test_errors_that_seem_opposite_are_taken_for_independent() -> None:
     shares = np.linspace(0.0, 0.05, FEWEST)
-    runs = [Changes(ROWS, wrong=tuple(range(round(20 * share * 10)))) for share in shares]
-    cost = CostOfChanges.learned(
-        np.array([TOP - run.drop for run in runs]), np.array([run.error for run in runs]), shares
-    )
-    assert cost is not None
-    experience = Experience(cost, runs)
+    runs = [Changes(ROWS, wrong=tuple(range(round(200 * share)))) for share in shares]
+    experience = Experience.of(np.array([TOP - run.drop for run in runs]), shares, runs)
+    assert experience is not None
     assert experience.expects([0.05], [Changes(ROWS, right=(0, 1, 2))]).shared == 0.0
     assert experience.expects([0.05], [Changes(ROWS, wrong=(0, 1, 2))]).shared > 0.0
 
 
 def test_measurements_on_the_same_rows_are_not_taken_to_be_surer_than_these_rows() -> None:
-    # Of all rows some change, by chances of their own which rise alike; of those more go wrong than right.
-    off, told, alone = [], [], []
+    off, told, alike = [], [], []
     for seed in range(80):
-        chance = np.random.default_rng(seed)
-        threshold, up = chance.random(ROWS), chance.random(ROWS) < 0.4
-
-        def run_of(level: float, threshold: np.ndarray = threshold, up: np.ndarray = up) -> Changes:
-            changed = threshold < level
-            return Changes(
-                ROWS,
-                tuple(np.flatnonzero(changed & ~up).tolist()),
-                tuple(np.flatnonzero(changed & up).tolist()),
-            )
-
-        shares = np.concatenate(([0.0], chance.uniform(0.0, 0.1, 99)))
-        runs = [run_of(share) for share in shares]
-        cost = CostOfChanges.learned(
-            np.array([TOP - run.drop for run in runs]), np.array([run.error for run in runs]), shares
-        )
-        assert cost is not None
-        again = [run_of(0.05)]
-        expected = Experience(cost, runs).expects([0.05], again)
+        rows = Rows(seed)
+        experience, again = rows.experience(), rows.run(0.05)
+        expected = experience.expects([0.05], [again])
         off.append(expected.accuracy - (TOP - 0.2 * 0.05))
-        told.append(math.sqrt(expected.variance - cost.differing(np.array([0.05])) ** 2))
-        alone.append(expected.shared / math.sqrt(expected.variance) / again[0].error)
+        told.append(math.sqrt(expected.variance - experience.cost.differing(np.array([0.05])) ** 2))
+        alike.append(expected.shared / math.sqrt(expected.variance) / again.error)
     assert np.mean(off) == pytest.approx(0.0, abs=1.5e-3)
     assert 0.75 < np.mean(told) / np.std(off) < 1.3
-    assert np.mean(alone) > 0.5
+    assert np.mean(alike) > 0.5
+
+
+def test_steadied_means_are_nearer_to_what_assignments_are_worth_and_tell_how_near() -> None:
+    off, told, before = [], [], []
+    for seed in range(80):
+        rows = Rows(seed, common=0.4)
+        experience = rows.experience()
+        again = [rows.run(0.05) for _ in range(3)]
+        measured = TOP - float(np.mean([run.drop for run in again]))
+        mean, error = experience.expects([0.05] * 3, again).with_measured(measured, joint_error(again))
+        off.append(mean - (TOP - 0.01))
+        before.append(measured - (TOP - 0.01))
+        told.append(error)
+    assert np.std(off) < 0.8 * np.std(before)
+    assert 0.75 < np.mean(told) / np.std(off) < 1.4
+
+
+@pytest.mark.parametrize("differing", [0.15, 0.3])
+def test_how_much_assignments_differ_is_not_hidden_by_the_luck_that_they_share(differing: float) -> None:
+    # A tenth of the changes that is turned costs 0.08 more of them, or 0.12 less.
+    found = [Rows(seed, common=0.6).experience(differing).cost.spread for seed in range(30)]
+    wanted = np.sqrt(np.mean(np.square(found)))
+    assert wanted == pytest.approx(differing, rel=0.3)
 
 
 def test_what_changes_tell_leads_a_search_through_the_noise() -> None:
