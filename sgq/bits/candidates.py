@@ -9,12 +9,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sgq.bits.changes import Changes
 from sgq.bits.front import front_of
 from sgq.bits.gaussian_process import ALL_TRAININGS, GaussianProcess, training_shares
 from sgq.bits.proposals import SQUASH_AT_LIMIT, squashed
 from sgq.bits.searching import SearchResult
-from sgq.bits.steadying import Experience, sure_values
+from sgq.bits.steadying import sure_values
 from sgq.bits.trials import Trial
 
 SINGLE_PRECISION = 1e-5
@@ -54,18 +53,6 @@ def steady_values(trials: Sequence[Trial]) -> np.ndarray:
         errors=np.array([trial.error for trial in trials]),
         flipped=np.array([trial.flipped for trial in trials], dtype=float),
         whole=np.array([trial.state == "finished" for trial in trials], dtype=bool),
-    )
-
-
-def experience_of(trials: Sequence[Trial]) -> Experience | None:
-    """Return what finished trials tell of the cost of changed classes; None where they are too few."""
-    whole = [
-        trial for trial in trials if trial.state == "finished" and trial.flipped is not None and trial.changed
-    ]
-    return Experience.of(
-        accuracies=np.array([trial.accuracy for trial in whole], dtype=float),
-        flipped=np.array([trial.flipped for trial in whole], dtype=float),
-        runs=[Changes.parse(trial.changed) for trial in whole],
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sgq.errors import SearchError
@@ -79,49 +79,19 @@ class Changes:
             ) from None
 
 
-@dataclass(frozen=True)
-class RowSums:
-    """How much each row adds to a weighted sum of the drops of several runs, which are of `rows` each.
-
-    Rows are numbers in the data; of runs on several splits each split has its own.
-    """
-
-    of_row: Mapping[int, float]
-    rows: int
-
-    @classmethod
-    def of(cls, runs: Sequence[Changes], weights: Iterable[float]) -> RowSums:
-        """Add the runs up; a row's changes in all of them come together."""
-        of_row: defaultdict[int, float] = defaultdict(float)
-        for run, weight in zip(runs, weights, strict=True):
-            for part, changed in ((weight / run.rows, run.wrong), (-weight / run.rows, run.right)):
-                for row in changed:
-                    of_row[row] += part
-        return cls(of_row, max(run.rows for run in runs))
-
-    @classmethod
-    def of_mean(cls, runs: Sequence[Changes]) -> RowSums:
-        """Return what each row adds to the mean drop."""
-        return cls.of(runs, [1.0 / len(runs)] * len(runs))
-
-    @property
-    def total(self) -> float:
-        """The weighted sum of the drops."""
-        return math.fsum(self.of_row.values())
-
-    def covariance(self, other: RowSums) -> float:
-        """Return the covariance of both sums, over samples of rows; of several splits a little too little."""
-        products = math.fsum(part * other.of_row.get(row, 0.0) for row, part in self.of_row.items())
-        return products - self.total * other.total / max(self.rows, other.rows)
-
-
 def joint_error(runs: Sequence[Changes]) -> float:
     """Return the standard error, over nodes, of the mean drop of several runs.
 
     Each node's changes in all runs are added up first: their sum of squares is the variance.
     """
-    mean = RowSums.of_mean(runs)
-    return math.sqrt(max(0.0, mean.covariance(mean)))
+    weights: defaultdict[int, float] = defaultdict(float)
+    for run in runs:
+        for sign, changed in ((1.0, run.wrong), (-1.0, run.right)):
+            for row in changed:
+                weights[row] += sign / (run.rows * len(runs))
+    mean = sum(run.drop for run in runs) / len(runs)
+    rows = max(run.rows for run in runs)
+    return math.sqrt(max(0.0, sum(weight * weight for weight in weights.values()) - mean * mean / rows))
 
 
 def independent_error(runs: Sequence[Changes]) -> float:

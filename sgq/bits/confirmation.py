@@ -2,15 +2,14 @@
 
 Of many noisy measurements around a limit the best one is lucky. Trials that the cost model believes inside
 the limit are finetuned anew, with other seeds and, where there are any, from other trainings of the float
-model. The smallest one wins that holds the limit by the mean of its repeats, and by one standard error once
-this mean is steadied. From the first one that holds on, what is measured are smaller assignments that the
-model, which knows the repeats by then, expects to hold as well.
+model. The smallest one wins whose mean holds the limit by one standard error, of repeats and nodes together,
+as Breiman et al. choose a tree (1984, 3.4.3). What varies much has to hold the limit by more. From the first
+one that holds on, what is measured are smaller assignments that the model, which knows the repeats by then,
+expects to hold as well.
 
-One standard error is what Breiman et al. choose a tree by (1984, 3.4.3): a rule to choose by, and no bound on
-what the chosen one loses elsewhere. Each one that is tried has its own chance to hold by luck, on the same
-validation nodes: of two dozen at the limit several may. So the mean is drawn to what the search's trials
-tell of as many changes of classes (`sgq.bits.steadying`). They share validation nodes with the repeats, which
-is taken into account.
+Each one that is tried has its own chance to hold by luck, on the same validation nodes: of two dozen at the
+limit several may. One standard error is therefore a rule to choose by, and no bound on what the chosen one
+loses elsewhere.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sgq.bits.candidates import believed_inside, experience_of, steady_values, trainings_of
+from sgq.bits.candidates import believed_inside, steady_values, trainings_of
 from sgq.bits.changes import Changes, independent_error, joint_error, two_way_error
 from sgq.bits.deferred import DeferredAccuracy
 from sgq.bits.gaussian_process import ALL_TRAININGS, training_shares
@@ -34,7 +33,6 @@ from sgq.bits.pool import Workers
 from sgq.bits.refinement import Known, Refiner
 from sgq.bits.searching import SearchResult, search
 from sgq.bits.space import Assignment, Codes, Space
-from sgq.bits.steadying import Expectation, Experience
 from sgq.bits.trials import Evaluation, Trial
 
 CANDIDATES = 3
@@ -47,17 +45,17 @@ MOST_SMALLER = 24
 
 @dataclass(frozen=True)
 class Confirmation:
-    """A trial, and the accuracies (0 to 1) that it had in repeats, each with its `changes`.
+    """A trial, the accuracies (0 to 1) that it had in repeats, and the error of their mean over nodes.
 
+    `independent` is the part of that error which is in the error over repeats, too (`sgq.bits.changes`).
     `trainings` are the numbers of those that the repeats were measured on; empty where there is one.
-    `expected` is what the search's trials tell of as many changes of classes; None where they do not.
     """
 
     trial: Trial
     accuracies: tuple[float, ...]
-    changes: tuple[Changes, ...]
+    error: float = 0.0
+    independent: float = 0.0
     trainings: tuple[int, ...] = ()
-    expected: Expectation | None = None
 
     @property
     def accuracy(self) -> float:
@@ -65,39 +63,21 @@ class Confirmation:
         return statistics.fmean(self.accuracies)
 
     @property
-    def error(self) -> float:
-        """The standard error of the mean over repeats and nodes.
+    def least_accuracy(self) -> float:
+        """The mean less its standard error over repeats and nodes.
 
         Repeats share their nodes: more of them do not make the error over nodes vanish.
         """
         over_repeats = statistics.stdev(self.accuracies) / math.sqrt(len(self.accuracies))
-        return two_way_error(over_repeats, joint_error(self.changes), independent_error(self.changes))
-
-    @property
-    def steadied(self) -> float:
-        """The mean, drawn to what is expected by how sure both are."""
-        return self._steadied(self.error)[0]
-
-    @property
-    def least_accuracy(self) -> float:
-        """What has to hold a limit: the steadied mean less its error, and no more than was measured."""
-        return self.least_after(len(self.accuracies))
+        return self.accuracy - two_way_error(over_repeats, self.error, self.independent)
 
     def least_after(self, repeats: int) -> float:
         """Return what `least_accuracy` would be after so many repeats of the same mean and spread.
 
-        The error over repeats and nodes is taken to shrink by the root of their number, as if they did not
-        share nodes.
+        Its error is taken to shrink by the root of their number, as if they did not share nodes.
         """
-        mean, error = self._steadied(self.error * math.sqrt(len(self.accuracies) / repeats))
-        return min(self.accuracy, mean - error)
-
-    def _steadied(self, error: float) -> tuple[float, float]:
-        """Return the steadied mean, and its error, of a mean that has such an error."""
-        if self.expected is None:
-            return self.accuracy, error
-        shared = self.expected.shared * (error / self.error if self.error else 1.0)  # as correlated as before
-        return replace(self.expected, shared=shared).with_measured(self.accuracy, error)
+        error = self.accuracy - self.least_accuracy
+        return self.accuracy - error * math.sqrt(len(self.accuracies) / repeats)
 
 
 @dataclass(frozen=True)
@@ -172,7 +152,7 @@ def confirm(
     workers: int | Workers = 1,
     smaller: int = MOST_SMALLER,
 ) -> Confirmed:
-    """Measure trials again, from the smallest up, until the `least_accuracy` of one holds the limit.
+    """Measure trials again, from the smallest up, until the mean of one holds the limit less its error.
 
     Up to eight rounds of three candidates, with ten repeats each or, of several trainings, as many as give
     each training as many turns; what is below the limit after half of them, which are others for each
@@ -182,7 +162,7 @@ def confirm(
     Finished repeats are in the storage beside the search, and are resumed. Ctrl-C ends it with those rounds
     that were measured, whether it strikes in one or between two.
     """
-    rounds = _Rounds(accuracy, least_accuracy, storage, workers, experience_of(result.trials))
+    rounds = _Rounds(accuracy, least_accuracy, storage, workers)
     try:
         _all_rounds(result, rounds, study, smaller)
     except KeyboardInterrupt:
@@ -221,11 +201,9 @@ class _Rounds:
         least_accuracy: float,
         storage: str | Path | None,
         workers: int | Workers,
-        experience: Experience | None,
     ) -> None:
         self.accuracy = accuracy
         self.least_accuracy = least_accuracy
-        self.experience = experience
         self.measured: list[Confirmation] = []
         self.left_out: list[LeftOut] = []
         self.tried: list[Trial] = []
@@ -236,9 +214,9 @@ class _Rounds:
     def measure(self, candidates: Sequence[Trial], study: str) -> None:
         """Measure the first half of the repeats of candidates, then the rest of those that may yet hold.
 
-        What is below the limit by then, as measured or steadied, would have to be above it by more than its
-        error from there on. Both halves are in studies of their own. Of what Ctrl-C ended in its second half,
-        those repeats count that there are.
+        What is below the limit by then would have to be above it by more than its error from there on. Both
+        halves are in studies of their own. Of what Ctrl-C ended in its second half, those repeats count that
+        there are.
         """
         repeats = self.repeats
         half = repeats // 2
@@ -247,7 +225,7 @@ class _Rounds:
         left = [
             trial
             for trial in candidates
-            if len(found[trial.number]) == half and self._may_hold(trial, found[trial.number])
+            if len(found[trial.number]) == half and self._may_hold(found[trial.number])
         ]
         if left and not self.interrupted:
             more = self._repeated(left, f"{study}-rest", range(half + 1, repeats + 1))
@@ -258,14 +236,13 @@ class _Rounds:
             if failed:
                 self.left_out.append(LeftOut(trial, failed[0].reason))
             elif len(own) >= half:
-                self.measured.append(_confirmation(trial, own, self.experience))
+                self.measured.append(_confirmation(trial, own))
 
-    def _may_hold(self, trial: Trial, repeats: Sequence[Trial]) -> bool:
-        """Whether the mean of some repeats, as it is and steadied, is inside; False where one failed."""
-        if any(repeat.accuracy is None for repeat in repeats):
-            return False
-        item = _confirmation(trial, repeats, self.experience)
-        return min(item.accuracy, item.steadied) >= self.least_accuracy - ROUNDING
+    def _may_hold(self, repeats: Sequence[Trial]) -> bool:
+        """Whether the mean of some repeats holds the limit; False where one failed."""
+        accuracies = [repeat.accuracy for repeat in repeats if repeat.accuracy is not None]
+        whole = len(accuracies) == len(repeats)
+        return whole and statistics.fmean(accuracies) >= self.least_accuracy - ROUNDING
 
     def _repeated(
         self, candidates: Sequence[Trial], study: str, turns: range
@@ -302,7 +279,7 @@ class _Rounds:
 
     @property
     def chosen(self) -> Confirmation | None:
-        """The one of least memory that holds the limit by all of its repeats."""
+        """The one of least memory that holds the limit less its error, by all of its repeats."""
         least = self.least_accuracy - ROUNDING
         whole = (item for item in self.measured if len(item.accuracies) == self.repeats)
         holding = (item for item in whole if item.least_accuracy >= least)
@@ -352,25 +329,19 @@ def _below(result: SearchResult, rounds: _Rounds, holding: Codes, *, count: int)
     return [once.get(codes, trial) for codes, trial in zip(wanted, new, strict=True)]
 
 
-def _confirmation(trial: Trial, repeats: Sequence[Trial], experience: Experience | None) -> Confirmation:
+def _confirmation(trial: Trial, repeats: Sequence[Trial]) -> Confirmation:
     """Return what repeats of a trial came to; one that the search did not measure has their accuracy."""
-    changes = tuple(Changes.parse(repeat.changed) for repeat in repeats)
-    flipped = [repeat.flipped for repeat in repeats if repeat.flipped is not None]
-    known = len(flipped) == len(repeats)
-    item = Confirmation(
-        trial,
-        accuracies=tuple(repeat.accuracy or 0.0 for repeat in repeats),
-        changes=changes,
-        trainings=tuple(repeat.training for repeat in repeats if repeat.training is not None),
-        expected=experience.expects(flipped, changes) if known and experience else None,
-    )
+    accuracies = tuple(repeat.accuracy or 0.0 for repeat in repeats)
+    trainings = tuple(repeat.training for repeat in repeats if repeat.training is not None)
+    item = Confirmation(trial, accuracies, *_errors_over_nodes(repeats), trainings)
     if trial.accuracy is not None:
         return item
-    measured = replace(
-        trial,
-        accuracy=item.accuracy,
-        error=item.error,
-        margin=item.accuracy - item.least_accuracy,
-        seconds=math.fsum(repeat.seconds for repeat in repeats),
-    )
-    return replace(item, trial=measured)
+    error = item.accuracy - item.least_accuracy
+    seconds = math.fsum(repeat.seconds for repeat in repeats)
+    return replace(item, trial=replace(trial, accuracy=item.accuracy, error=error, seconds=seconds))
+
+
+def _errors_over_nodes(repeats: Sequence[Trial]) -> tuple[float, float]:
+    """Return the error over nodes of the mean of repeats, and the part of it that is in each by itself."""
+    runs = [Changes.parse(repeat.changed) for repeat in repeats]
+    return joint_error(runs), independent_error(runs)

@@ -26,8 +26,8 @@ class DeferredAccuracy:
 
     An accuracy is that of the first float model less the drop from the run's reference, which is of the same
     training and seed (`FinetunedAccuracy.reference`), and so without the luck of its best epoch. Its error is
-    that of this one drop. Its margin is about what the error of the mean of all trainings will be, before it
-    is steadied (`sgq.bits.confirmation`): smaller by the root of their number, as far as each changes
+    that of this one drop. Its margin is about what the error of the mean of all trainings will be, which
+    decides in the end (`sgq.bits.confirmation`): smaller by the root of their number, as far as each changes
     other nodes. `build` and `others`, which are for other trainings of the model, must be picklable:
     functions at the top of a module, or `functools.partial` of such.
     """

@@ -16,7 +16,7 @@ from sgq.report.rows import ReportRow
 from sgq.report.study_rows import ReferenceRow, StudyReport, TrialRow
 
 REFUTED = (
-    "none of {} trials believed inside the limit surely held it when measured again; "
+    "none of {} trials believed inside the limit held it less its error when measured again; "
     "the nearest one was taken"
 )
 
@@ -72,7 +72,6 @@ def study_report(
             on_front=trial.number in front,
             holds=result.holds(trial),
             accuracy_val_again=again[trial.number].accuracy if trial.number in again else None,
-            accuracy_least_again=again[trial.number].least_accuracy if trial.number in again else None,
             repeats=len(again[trial.number].accuracies) if trial.number in again else 0,
         )
         for trial in result.trials
@@ -100,16 +99,17 @@ def remarks(selection: Selection) -> tuple[str, ...]:
     notes = [result.remark] if result.remark else []
     if result.interrupted:
         notes.append("the search was interrupted")
-    confirmed = selection.confirmed
-    if confirmed is not None:
-        steadied = "" if confirmed.expected is None else f", {confirmed.steadied:.1%} steadied"
+    if selection.confirmed is not None:
+        repeats = selection.confirmed.accuracies
         notes.append(
-            f"trial {confirmed.trial.number} was measured {len(confirmed.accuracies)} times again: "
-            f"validation accuracy {confirmed.accuracy:.1%} on average{steadied}"
+            f"trial {selection.confirmed.trial.number} was measured {len(repeats)} times again: validation "
+            f"accuracy {selection.confirmed.accuracy:.1%} on average"
         )
-        smaller = [item for item in selection.confirmations if item.trial.memory < confirmed.trial.memory]
+        smaller = [
+            item for item in selection.confirmations if item.trial.memory < selection.confirmed.trial.memory
+        ]
         if smaller:
-            notes.append(f"{len(smaller)} smaller ones, measured again, did not surely hold it")
+            notes.append(f"{len(smaller)} smaller ones, measured again, did not hold it less their error")
     elif selection.refuted:
         notes.append(REFUTED.format(len(selection.confirmations)))
     notes += [

@@ -16,7 +16,6 @@ FIELDS = (
     "accuracy_error",
     "accuracy_margin",
     "accuracy_val_again",
-    "accuracy_least_again",
     "repeats",
     "budget",
     "seconds",

@@ -23,11 +23,9 @@ class TrialRow:
     A stopped trial's finetuning ended at an early rung, so its accuracy is of a smaller `budget` (a share
     of the whole finetuning); a failed one says in `reason` why. `holds` means inside the limits, `on_front`
     that no other trial is both smaller and more accurate. `accuracy_val_again` is the mean over `repeats` of
-    the best ones, that were measured again; one measurement may have been luck. `accuracy_least_again` has
-    to hold the limit: that mean, once it is drawn to what such changes of classes cost on average, less its
-    error, and no more than the mean itself. `accuracy_error` is the standard error of the accuracy; limits
-    are held by what is left without `accuracy_margin`: that error, or less where what is found is measured
-    again.
+    the best ones, that were measured again; one measurement may have been luck. `accuracy_error` is the
+    standard error of the accuracy; limits are held by what is left without `accuracy_margin`: that error, or
+    less where what is found is measured again.
     """
 
     number: int
@@ -41,7 +39,6 @@ class TrialRow:
     on_front: bool = False
     holds: bool = True
     accuracy_val_again: float | None = None
-    accuracy_least_again: float | None = None
     repeats: int = 0
     accuracy_error: float = 0.0
     accuracy_margin: float = 0.0

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from sgq.bits.changes import Changes, RowSums, independent_error, joint_error, two_way_error
+from sgq.bits.changes import Changes, independent_error, joint_error, two_way_error
 from sgq.errors import SearchError
 
 
@@ -33,32 +33,6 @@ def test_runs_on_other_nodes_halve_it_four_at_a_time() -> None:
 
 def test_a_node_that_goes_both_ways_cancels() -> None:
     assert joint_error([Changes(10, wrong=(3,)), Changes(10, right=(3,))]) == 0.0
-
-
-def test_what_two_sums_of_drops_have_in_common_is_told_row_by_row() -> None:
-    first, second = Changes(100, wrong=(1, 2), right=(3,)), Changes(100, wrong=(2, 4), right=(5,))
-    ahead, behind = RowSums.of([first, second], [0.5, -1.0]), RowSums.of([second], [2.0])
-    assert ahead.total == pytest.approx(0.5 * 0.01 - 0.01)
-    assert (behind.total, behind.of_row[5]) == (pytest.approx(0.02), -0.02)
-    # Row 2 has -0.005 and 0.02, row 4 -0.01 and 0.02, row 5 0.01 and -0.02.
-    assert ahead.covariance(behind) == pytest.approx(-0.0005 + 0.005 * 0.02 / 100)
-    assert behind.covariance(ahead) == ahead.covariance(behind)
-    assert RowSums.of_mean([first, second]).total == pytest.approx(0.01)
-
-
-def test_the_covariance_is_that_of_means_over_samples_of_nodes() -> None:
-    generator = np.random.default_rng(0)
-    means, told = [], []
-    for _ in range(400):
-        drawn = generator.random(500)
-        # What the first gets wrong the second mostly does as well, and other nodes.
-        sums = []
-        for low, high in ((0.0, 0.06), (0.02, 0.10)):
-            run = Changes(500, wrong=tuple(np.flatnonzero((drawn >= low) & (drawn < high)).tolist()))
-            sums.append(RowSums.of_mean([run]))
-        means.append([each.total for each in sums])
-        told.append(sums[0].covariance(sums[1]))
-    assert np.mean(told) == pytest.approx(np.cov(np.array(means).T)[0, 1], rel=0.15)
 
 
 def test_the_joint_error_is_the_spread_of_means_over_samples_of_nodes() -> None:

@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import pytest
 
-from sgq.bits import Evaluation, Limits, SearchResult, Trial
+from sgq.bits import Limits, SearchResult, Trial
 from sgq.bits.candidates import believed_inside
-from sgq.bits.changes import Changes
 from sgq.bits.confirmation import (
     CANDIDATES,
     MOST_SMALLER,
     REPEATS,
     ROUNDS,
     Confirmation,
-    Confirmed,
     confirm,
     order_of,
 )
 from sgq.bits.deferred import DeferredAccuracy
 from sgq.bits.refinement import Known, Refiner
-from sgq.bits.space import Assignment
-from sgq.bits.steadying import Expectation
 from tests.bits.beliefs import LIMIT, Believe, lucky, measured_before, only, searched, widths
 from tests.bits.tables import SPACE, TOP, accuracy, memory
-from tests.bits.trainings import LEAST, LUCKY, Widths, deferred, of, repeats, short, uses
+from tests.bits.trainings import LEAST, LUCKY, deferred, of, repeats, short, uses
 
 HALF = REPEATS // 2
 
@@ -51,38 +46,23 @@ def confirmed(
 # What is surely inside.
 
 
-ACCURACIES = (0.80, 0.82, 0.84, 0.86, 0.88)
-"""Squares of the deviations: (16 + 4 + 0 + 4 + 16) / 4 = 10, in points; its root over that of 5 is 1.414."""
-
-
-def item_of(
-    accuracies: Sequence[float] = ACCURACIES,
-    changes: Changes = Changes(500),  # noqa: B008
-    expected: Expectation | None = None,
-) -> Confirmation:
-    return Confirmation(
-        Trial(0, {}, 1.0, 0.9), tuple(accuracies), (changes,) * len(accuracies), expected=expected
-    )
-
-
 def test_what_must_hold_is_the_mean_less_its_standard_error() -> None:
-    assert item_of().accuracy == item_of().steadied == pytest.approx(0.84)
-    assert item_of().error == pytest.approx(0.01 * math.sqrt(2), abs=1e-6)
-    assert item_of().least_accuracy == pytest.approx(0.84 - 0.01 * math.sqrt(2), abs=1e-6)
-    assert item_of((0.7,) * 5).least_accuracy == pytest.approx(0.7)
+    item = Confirmation(Trial(0, {}, 1.0, 0.9), (0.80, 0.82, 0.84, 0.86, 0.88))
+    # Squares of the deviations: (16 + 4 + 0 + 4 + 16) / 4 = 10, in points; its root over that of 5 is 1.414.
+    assert item.accuracy == pytest.approx(0.84)
+    assert item.least_accuracy == pytest.approx(0.84 - 0.01 * math.sqrt(2), abs=1e-6)
+    assert Confirmation(item.trial, (0.7,) * 5).least_accuracy == pytest.approx(0.7)
 
 
 def test_the_error_over_nodes_counts_beside_that_of_the_repeats() -> None:
-    # Four wrong of a hundred rows are an error of 0.0196; a fifth of its square is in that of the repeats.
-    changes = Changes(100, wrong=(1, 2, 3, 4))
-    assert item_of(changes=changes).error == pytest.approx(
-        math.sqrt(0.0002 + changes.error**2 * (1 - 1 / 5)), abs=1e-6
-    )
+    item = Confirmation(Trial(0, {}, 1.0, 0.9), (0.80, 0.82, 0.84, 0.86, 0.88), error=0.04)
+    assert item.least_accuracy == pytest.approx(0.84 - math.hypot(0.01 * math.sqrt(2), 0.04), abs=1e-6)
 
 
 def test_fewer_repeats_than_planned_are_taken_for_as_many_of_the_same_mean() -> None:
-    assert item_of().least_after(5) == item_of().least_accuracy
-    assert item_of().least_after(20) == pytest.approx(0.84 - 0.01 * math.sqrt(2) / 2, abs=1e-6)
+    item = Confirmation(Trial(0, {}, 1.0, 0.9), (0.80, 0.82, 0.84, 0.86, 0.88))
+    assert item.least_after(5) == item.least_accuracy
+    assert item.least_after(20) == pytest.approx(0.84 - 0.01 * math.sqrt(2) / 2, abs=1e-6)
 
 
 @pytest.mark.parametrize(("least", "holds"), [(0.8905, True), (0.8906, False)])
@@ -104,90 +84,6 @@ def test_a_limit_that_only_rounding_misses_is_held(tmp_path: Path, believe: Beli
     result = searched()
     assert confirmed(result, deferred(tmp_path / "a"), least=TOP + 1e-12)[0] is not None
     assert confirmed(result, deferred(tmp_path / "b"), least=TOP + 1e-6)[0] is None
-
-
-def test_the_mean_is_drawn_to_what_is_expected_before_its_error_is_taken_off() -> None:
-    # The error over repeats is 0.0141421, that of the expectation 0.01.
-    item = item_of(expected=Expectation(0.82, variance=0.0001))
-    assert item.steadied == pytest.approx(0.82 + 0.02 / 3)
-    assert item.least_accuracy == pytest.approx(0.82 + 0.02 / 3 - 0.01 * math.sqrt(2 / 3))
-    assert item.least_after(20) == pytest.approx(0.82 + 0.02 * 2 / 3 - 0.01 * math.sqrt(1 / 3))
-
-
-def test_what_is_shared_is_as_correlated_after_more_repeats() -> None:
-    # Of variances 1 and 2 and a covariance of 1/2; after four times as many of 1, 1/2 and 1/4.
-    item = item_of(expected=Expectation(0.82, variance=0.0001, shared=0.00005))
-    assert item.steadied == pytest.approx(0.82 + 0.02 * 0.5 / 2)
-    assert item.least_after(20) == pytest.approx(
-        0.82 + 0.02 * 0.75 - 0.01 * math.sqrt(0.75**2 / 2 + 0.25**2 + 2 * 0.75 * 0.25 / 4)
-    )
-
-
-@pytest.mark.parametrize("repeats", [5, 20])
-def test_what_must_hold_is_no_more_than_was_measured(repeats: int) -> None:
-    item = item_of(expected=Expectation(0.88, variance=0.0001))
-    assert item.steadied == pytest.approx(0.88 - 0.04 / 3)
-    assert item.least_after(repeats) == item.accuracy
-
-
-def changes_of(assignment: Assignment) -> int:
-    """Return rows of a thousand: a point of accuracy is lost by fifty that change."""
-    return round(5000 * (TOP - accuracy(assignment)))
-
-
-def told(assignment: Assignment) -> Evaluation:
-    return Evaluation(accuracy(assignment), changed=str(Changes(500)), flipped=changes_of(assignment) / 1000)
-
-
-@pytest.mark.parametrize(("flips", "taken", "times"), [(None, LUCKY, REPEATS), (changes_of, LEAST, HALF)])
-def test_what_holds_by_the_luck_of_its_repeats_is_found_out_by_its_changes(
-    tmp_path: Path,
-    believe: Believe,
-    flips: Callable[[Assignment], int] | None,
-    taken: Widths,
-    times: int,
-) -> None:
-    believe(only({LUCKY: 0.01, LEAST: 0.02}))
-    # Two points too few are 0.88; by luck its repeats have 0.89 on average, with an error of 0.0040.
-    luck = {LUCKY: (0.0, *(-0.006, 0.0, 0.01, 0.02, 0.026) * 2)}
-    evaluation = deferred(tmp_path / "log", luck=luck, flips=flips)
-    chosen, measured = confirmed(searched(told), evaluation, smaller=0)
-    assert chosen is not None
-    assert short(chosen.trial.assignment) == taken
-    [item] = [item for item in measured if short(item.trial.assignment) == LUCKY]
-    assert item.accuracy == pytest.approx(0.89)
-    assert len(item.accuracies) == times
-
-
-def test_what_changes_tell_of_refined_trials_is_resumed_and_kept_with_them(
-    tmp_path: Path, believe: Believe
-) -> None:
-    believe(lambda assignment: accuracy(assignment) - LIMIT)
-    result = searched(told)
-    wanted = {(8, 8, 8, 8), (4, 8, 8, 4)}
-    kept = tuple(t for t in result.trials if short(t.assignment) in wanted or accuracy(t.assignment) < 0.85)
-    before, storage = replace(result, trials=kept), tmp_path / "study.log"
-    noisy = (-0.001, 0.0, 0.001, 0.0, 0.002)
-    evaluation = deferred(tmp_path / "log", elsewhere=noisy * 3, flips=changes_of)
-    chosen, measured = confirmed(before, evaluation, storage=storage)
-    assert chosen is not None
-    assert short(chosen.trial.assignment) == LEAST
-    known = {trial.number for trial in kept}
-    refined = [item for item in measured if item.trial.number not in known]
-    assert chosen in refined
-    for item in refined:
-        assert item.expected is not None
-        assert item.expected.accuracy == pytest.approx(accuracy(item.trial.assignment), abs=1e-4)
-        assert item.trial.sure == pytest.approx(item.least_accuracy)
-        assert item.trial.accuracy == item.accuracy
-    assert confirmed(before, evaluation, storage=storage) == (chosen, measured)
-
-
-def test_what_was_measured_too_low_is_no_nearer_to_the_limit_by_what_is_expected() -> None:
-    low = item_of((0.88, 0.87, 0.89), expected=Expectation(0.9, variance=1e-6))
-    near = item_of((0.886, 0.885, 0.887), expected=Expectation(0.885, variance=1e-6))
-    assert low.steadied > near.steadied
-    assert Confirmed(None, (low, near)).nearest == near
 
 
 # Rounds of repeats.

@@ -8,12 +8,10 @@ from typing import Any, cast
 import pytest
 
 from sgq.bits import Limits, SearchResult, Trial
-from sgq.bits.changes import Changes
 from sgq.bits.confirmation import Confirmation, LeftOut
 from sgq.bits.planned_space import PlannedSpace
 from sgq.bits.results import best_recipe, remarks, study_report
 from sgq.bits.selection import Selection
-from sgq.bits.steadying import Expectation
 from sgq.errors import SearchError
 from sgq.recipe import parse_recipe
 from sgq.recipe.filling import filled
@@ -27,10 +25,9 @@ RIGHT = Trial(2, of(*LEAST), 52.0, 0.90)
 STOPPED = Trial(4, of(2, 2, 2, 2), 20.0, 0.5, state="stopped", budget=0.25)
 FAILED = Trial(5, of(2, 2, 2, 4), 28.0, None, state="failed", reason="RuntimeError: broken")
 SMALLER = Trial(6, of(2, 2, 8, 4), 46.0, 0.86)
-UNCHANGED = (Changes(500),) * 5
-AGAIN = Confirmation(RIGHT, (0.89, 0.90, 0.91, 0.90, 0.90), UNCHANGED)
-NOT_AGAIN = Confirmation(BY_LUCK, (0.88, 0.87, 0.88, 0.89, 0.88), UNCHANGED)
-NEITHER = Confirmation(SMALLER, (0.85,) * 5, UNCHANGED)
+AGAIN = Confirmation(RIGHT, (0.89, 0.90, 0.91, 0.90, 0.90))
+NOT_AGAIN = Confirmation(BY_LUCK, (0.88, 0.87, 0.88, 0.89, 0.88))
+NEITHER = Confirmation(SMALLER, (0.85,) * 5)
 
 RESULT = SearchResult(
     space=SPACE,
@@ -66,16 +63,8 @@ def report_of(selection: Selection, **options: Any) -> Any:
 def test_the_repeats_of_the_chosen_one_are_told_with_the_smaller_ones_that_did_not_hold() -> None:
     assert remarks(CONFIRMED) == (
         "trial 2 was measured 5 times again: validation accuracy 90.0% on average",
-        "2 smaller ones, measured again, did not surely hold it",
+        "2 smaller ones, measured again, did not hold it less their error",
         FAILURE,
-    )
-
-
-def test_a_mean_that_is_steadied_is_told_so() -> None:
-    steadied = replace(AGAIN, expected=Expectation(0.892, variance=0.002**2))
-    # The error over repeats is 0.0031623: the mean of 0.9 weighs 4 of 14.
-    assert remarks(replace(CONFIRMED, confirmed=steadied))[0] == (
-        "trial 2 was measured 5 times again: validation accuracy 90.0% on average, 89.4% steadied"
     )
 
 
@@ -88,13 +77,13 @@ def test_what_could_not_be_measured_again_is_told_with_the_reason() -> None:
 
 
 def test_larger_trials_that_were_repeated_as_well_are_not_told() -> None:
-    larger = Confirmation(WIDEST, (0.9,) * 5, UNCHANGED)
+    larger = Confirmation(WIDEST, (0.9,) * 5)
     assert remarks(replace(CONFIRMED, confirmations=(AGAIN, larger))) == (remarks(CONFIRMED)[0], FAILURE)
 
 
 def test_that_none_surely_held_again_is_told() -> None:
     assert remarks(NEAREST) == (
-        "none of 2 trials believed inside the limit surely held it when measured again; the "
+        "none of 2 trials believed inside the limit held it less its error when measured again; the "
         "nearest one was taken",
         FAILURE,
     )
@@ -166,9 +155,7 @@ def test_the_report_has_a_row_for_every_trial() -> None:
         assert (row.seconds, row.reason) == (trial.seconds, trial.reason)
     again = {number: (row.accuracy_val_again, row.repeats) for number, row in found.items() if row.repeats}
     assert again == {6: (0.85, 5), 1: (pytest.approx(0.88), 5), 2: (pytest.approx(0.9), 5)}
-    least = {item.trial.number: item.least_accuracy for item in CONFIRMED.confirmations}
-    assert {number: row.accuracy_least_again for number, row in found.items() if row.repeats} == least
-    assert (found[0].accuracy_val_again, found[0].accuracy_least_again) == (None, None)
+    assert found[0].accuracy_val_again is None
     assert [number for number, row in found.items() if row.on_front] == [1, 6]
     assert [number for number, row in found.items() if row.holds] == [1, 2]  # the widest is too large
     assert (report.best, report.best_trial) == (2, found[2])

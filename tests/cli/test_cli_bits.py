@@ -123,7 +123,7 @@ def test_tensorboard_has_every_trial(searched: Path) -> None:
 
 def once(lines: list[dict[str, str]]) -> list[dict[str, str]]:
     """Return what trials measured, without the repeats: a search that went on may choose others for these."""
-    repeated = ("accuracy_val_again", "accuracy_least_again", "repeats")
+    repeated = ("accuracy_val_again", "repeats")
     return [{name: value for name, value in line.items() if name not in repeated} for line in lines]
 
 

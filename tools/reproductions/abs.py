@@ -42,7 +42,7 @@ class Searched:
 
     A resumed search took at least `trials_s`, the seconds of all trials by the number of workers. `refined`
     assignments were proposed after the `trials`, by what the repeats had found. `confirmed_val` is None where
-    nothing surely held the limit in repeats.
+    nothing held the limit less its error in repeats.
     """
 
     model: str
