@@ -146,6 +146,8 @@ class Workers:
 
     def _end(self) -> set[int | None]:
         """End all processes at once; return the numbers of those that were alive."""
+        if not self._processes:
+            return set()
         with _interrupts_held_back():
             alive = {process.pid for process in self._processes.values() if not process.is_gone}
             for process in self._processes.values():
@@ -284,7 +286,10 @@ def _give_back(study: optuna.Study, processes: Collection[int | None]) -> None:
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Start processes in this block that hear nothing of Ctrl-C, which a terminal sends to all of them."""
+    """Hold Ctrl-C back until the end of this block; processes that are started in it hear nothing of it.
+
+    A terminal sends it to all of them.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

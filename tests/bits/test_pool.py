@@ -144,7 +144,7 @@ def test_an_error_in_all_workers_is_an_error(capfd: pytest.CaptureFixture[str]) 
 def test_workers_of_several_searches_keep_what_is_shared(tmp_path: Path) -> None:
     kept, log = Kept(), Logged(tmp_path / "log", seconds=0.02)
     with Workers(2, shared=kept) as workers:
-        for study in ("first", "second"):
+        for study in ("first", "second", "third"):
             storage = tmp_path / "study.log"
             result = search(
                 CHOICES, Using(kept, log), memory, 10, "random", storage=storage, study=study, workers=workers
@@ -154,7 +154,7 @@ def test_workers_of_several_searches_keep_what_is_shared(tmp_path: Path) -> None
     for process, told in log.lines:
         uses.setdefault(process, []).append(told["uses"])
     assert kept.uses == 0
-    assert len(uses) == 2
+    assert len(uses) <= 2  # one of them had a second search at least
     assert all(numbers == list(range(1, len(numbers) + 1)) for numbers in uses.values())
     wait_for(lambda: not any(map(is_alive, uses)))
 
@@ -162,8 +162,9 @@ def test_workers_of_several_searches_keep_what_is_shared(tmp_path: Path) -> None
 def test_workers_that_share_nothing_have_a_new_copy_in_each_search(tmp_path: Path) -> None:
     kept, log = Kept(), Logged(tmp_path / "log")
     with Workers(2) as workers:
-        for _ in range(2):
+        for _ in range(3):
             search(CHOICES, Using(kept, log), memory, 10, "random", workers=workers)
+    assert len({process for process, _ in log.lines}) <= 2
     assert [told["uses"] for _, told in log.lines].count(1) >= 3
 
 
@@ -176,7 +177,7 @@ def test_a_worker_that_died_is_replaced_for_the_next_search(tmp_path: Path) -> N
         assert len({process for process, _ in log.lines}) == 2
         os.kill(log.lines[0][0], signal.SIGKILL)
         wait_for(lambda: not is_alive(log.lines[0][0]))
-        search(CHOICES, log, memory, trials=TRIALS, workers=workers)
+        search(CHOICES, Logged(log.path, seconds=0.25), memory, trials=TRIALS // 2, workers=workers)
     assert len({process for process, _ in log.lines[TRIALS:]}) == 2
     assert len({process for process, _ in log.lines}) == 3
 
