@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -203,10 +204,18 @@ class Coding:
 
     def codes(self, trial: FrozenTrial) -> Codes | None:
         """Return the codes of a trial; None where it lacks a parameter or has a value of another range."""
+        chosen = trial.params
         try:
-            return tuple(self.values[name].index(trial.params[name]) for name in self.space.names)
-        except (KeyError, ValueError):
+            return tuple([codes[chosen[name]] for name, codes in self._codes.items()])
+        except KeyError:
             return None
+
+    @cached_property
+    def _codes(self) -> dict[str, dict[Any, int]]:
+        """The code of every value of every axis, in the order of the axes."""
+        return {
+            name: {value: code for code, value in enumerate(self.values[name])} for name in self.space.names
+        }
 
     def distribution(self, name: str) -> BaseDistribution:
         """Return what a parameter of the space is suggested from."""

@@ -88,12 +88,12 @@ class Space:
         """How many choices each axis has."""
         return tuple(len(axis.choices) for axis in self.axes)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The axes' names."""
         return tuple(axis.name for axis in self.axes)
 
-    @property
+    @cached_property
     def widest(self) -> Codes:
         """The codes of the most bits everywhere; an axis without order has its first choice."""
         return tuple(len(axis.choices) - 1 if axis.ordered else 0 for axis in self.axes)
