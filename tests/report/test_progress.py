@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from sgq.report import progress as module
-from sgq.report.progress import progress
+from sgq.report.progress import counting, progress
 
 
 class Terminal(io.StringIO):
@@ -45,3 +45,10 @@ def test_quiet_is_silent_even_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_file_or_pipe_stays_free_of_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown(monkeypatch, io.StringIO(), delay_s=0.0) == ""
+
+
+def test_quiet_takes_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "tqdm", None)
+    assert list(progress(range(3), description="epochs", quiet=True)) == [0, 1, 2]
+    with counting(3, description="trials", quiet=True) as show:
+        show(1)
