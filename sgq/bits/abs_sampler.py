@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -206,15 +206,18 @@ class Coding:
         """Return the codes of a trial; None where it lacks a parameter or has a value of another range."""
         chosen = trial.params
         try:
-            return tuple([codes[chosen[name]] for name, codes in self._codes.items()])
-        except KeyError:
+            return tuple([code_of(chosen[name]) for name, code_of in self._code_of.items()])
+        except (KeyError, ValueError):
             return None
 
     @cached_property
-    def _codes(self) -> dict[str, dict[Any, int]]:
-        """The code of every value of every axis, in the order of the axes."""
+    def _code_of(self) -> dict[str, Callable[[Any], int]]:
+        """What returns the code of a value, for every axis in order; choices of a study may have no hash."""
         return {
-            name: {value: code for code, value in enumerate(self.values[name])} for name in self.space.names
+            axis.name: {value: code for code, value in enumerate(values)}.__getitem__
+            if axis.ordered
+            else values.index
+            for axis, values in ((axis, self.values[axis.name]) for axis in self.space.axes)
         }
 
     def distribution(self, name: str) -> BaseDistribution:

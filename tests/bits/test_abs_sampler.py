@@ -93,6 +93,17 @@ def test_a_study_has_each_assignment_once_until_all_are_measured() -> None:
     assert len(study.trials) == 14
 
 
+@pytest.mark.filterwarnings("ignore:Choices for a categorical distribution")
+def test_choices_without_a_hash_are_an_axis_too() -> None:
+    study = optuna.create_study(sampler=AbsSampler(seed=0))
+    choices = [[3], [2, 3], [1, 2, 3]]  # Optuna takes them with a warning
+    study.optimize(
+        lambda trial: sum(trial.suggest_categorical("a", choices)) + trial.suggest_int("b", 0, 3), n_trials=12
+    )
+    assert len({str(trial.params) for trial in study.trials}) == 12
+    assert study.best_value == 3
+
+
 def test_parameters_with_many_values_are_drawn_beside_the_axes() -> None:
     def objective(trial: optuna.Trial) -> float:
         trial.suggest_int("many", 0, 1000)
